@@ -1,0 +1,77 @@
+"""The only module that knows the time: instants are µs since 1970 UTC, durations µs.
+
+Durations are measured on the boot clock, which runs on while the machine sleeps and never steps.
+Instants are the store's: its clock is measured once per beat as an offset to the boot clock.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+__all__ = ["MICROS", "Clock", "StoreClock", "SystemClock", "from_micros", "to_micros"]
+
+MICROS = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock(Protocol):
+    """What a machine knows of time, in µs."""
+
+    def boot(self) -> int:
+        """Return µs since some fixed moment; it never steps, and runs on during suspend."""
+
+    def wall(self) -> int:
+        """Return this machine's idea of µs since 1970 UTC; it may step."""
+
+
+class SystemClock:
+    """The clock of the operating system."""
+
+    def boot(self) -> int:
+        """Return the boot clock in µs (Linux CLOCK_BOOTTIME, elsewhere the monotonic clock)."""
+        return time.clock_gettime_ns(_BOOT) // 1000
+
+    def wall(self) -> int:
+        """Return the wall clock in µs since 1970 UTC."""
+        return time.time_ns() // 1000
+
+
+class StoreClock:
+    """The store's time, carried forward on the boot clock between two measurements."""
+
+    __slots__ = ("_boot", "_clock", "offset")
+
+    def __init__(self, clock: Clock, offset: int = 0) -> None:
+        self._clock = clock
+        self._boot = clock.boot
+        self.offset = offset
+
+    def now(self) -> int:
+        """Return the store's time in µs since 1970 UTC."""
+        return self._boot() + self.offset
+
+    def boot(self) -> int:
+        """Return the boot clock in µs."""
+        return self._boot()
+
+    def measure(self, store_now: int, sent: int, received: int) -> None:
+        """Set the offset from one answer of the store, asked and heard at these boot times.
+
+        The store read its clock somewhere between the two; assuming the latest moment makes this
+        clock run behind the store's by at most the round trip, so that nothing fires early.
+        """
+        self.offset = store_now - max(sent, received)
+
+
+def to_micros(moment: datetime) -> int:
+    """Return an aware datetime as µs since 1970 UTC (exact: datetimes hold whole µs)."""
+    return (moment - _EPOCH) // _MICRO
+
+
+def from_micros(micros: int) -> datetime:
+    """Return µs since 1970 UTC as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)

@@ -58,7 +58,9 @@ def _find_fault(value: Any) -> None:
         if type(part) is dict:
             for key, item in part.items():
                 if type(key) is not str:
-                    raise _fault("payload_type", f"{path} has the key {key!r:.40}: keys must be str")
+                    raise _fault(
+                        "payload_type", f"{path} has the key {key!r:.40}: keys must be str"
+                    )
                 _check_leaf(key, f"{path} (a key)")
                 stack.append((item, f"{path}.{key:.40}", depth + 1))
         elif type(part) is list:

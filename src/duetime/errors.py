@@ -1,15 +1,15 @@
 """Everything that can go wrong, drawn at the top; each error has a stable code and says what to do.
 
-    DuetimeError
-    ├── InvalidInput          refused before anything was written
-    │   └── ConfigError       a setting, a file or a URL is wrong
-    ├── LifecycleError        a call at the wrong time: after close, in a forked child, …
-    └── StoreError            the store did not do what was asked
-        ├── StoreUnavailable  it surely did not happen; trying again is safe
-        ├── AnswerLost        it may or may not have happened
-        ├── StoreFull         no room left; it did not happen
-        ├── StoreUnsupported  this database, or the way it is set up, cannot keep the promises
-        └── SchemaError       the tables are missing, older or newer than this program
+DuetimeError
+├── InvalidInput          refused before anything was written
+│   └── ConfigError       a setting, a file or a URL is wrong
+├── LifecycleError        a call at the wrong time: after close, in a forked child, …
+└── StoreError            the store did not do what was asked
+├── StoreUnavailable  it surely did not happen; trying again is safe
+├── AnswerLost        it may or may not have happened
+├── StoreFull         no room left; it did not happen
+├── StoreUnsupported  this database, or the way it is set up, cannot keep the promises
+└── SchemaError       the tables are missing, older or newer than this program
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Event:
     a microsecond.
     """
 
-    __slots__ = ("_row", "_payload", "_state", "created", "died_at", "reason")
+    __slots__ = ("_payload", "_row", "_state", "created", "died_at", "reason")
 
     def __init__(
         self,
@@ -176,7 +176,8 @@ class Event:
     @property
     def history(self) -> list[dict[str, Any]]:
         """What came of earlier attempts, oldest first (the newest are kept): dicts with keys
-        `at` (RFC 3339), `attempt`, `outcome` and, where there was one, `error`."""
+        `at` (RFC 3339), `attempt`, `outcome` and, where there was one, `error`.
+        """
         return codec.decode(self._row[11]) if self._row[11] else []
 
     @property

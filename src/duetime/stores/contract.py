@@ -224,7 +224,7 @@ class Store(Protocol):
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),
+        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
         crashes: tuple[int, int] = (0, 0),
     ) -> list[Row]:
         """Claim unclaimed rows with low ≤ due_at ≤ high, of these kinds, crashed so often.

@@ -1,0 +1,70 @@
+# `make run` shows Duetime at work, `make test` proves it; both make .venv first. See `make help`.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+PY := .venv/bin/python
+READY := .venv/made-for
+# Tests of real processes and of lateness run alone: anything beside them would disturb them.
+ALONE := processes or timing
+WORKERS ?= 2
+ARGS ?=
+SEED ?=
+
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+$(READY): moved  # a virtual environment holds paths: made anew when the folder has moved
+endif
+
+.PHONY: help run test check lint types ladder unit sim bench lock format clean moved
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" shows options)
+	@$(PY) examples/demo.py $(ARGS)
+
+test: lint types ladder  ## everything: lint, types, import ladder, all tests
+	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
+	$(PY) -m pytest -m "$(ALONE)" $(ARGS)
+
+check: lint types ladder  ## the quick part, for every change: about two minutes
+	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
+
+lint: $(READY)  ## style, and dependencies that are used but not declared or the reverse
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m deptry src
+
+types: $(READY)  ## mypy --strict
+	$(PY) -m mypy
+
+ladder: $(READY)  ## a module imports only from the rungs below its own
+	.venv/bin/lint-imports --no-logo
+
+unit: $(READY)  ## the tests alone, those of processes and lateness left out
+	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
+
+sim: $(READY)  ## the simulation: make sim, or make sim SEED=4711 to replay one world
+	$(PY) -m duetime.testing.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(READY)  ## all benchmarks, for real (ARGS="--help" shows options)
+	$(PY) -m benchmarks $(ARGS)
+
+format: $(READY)  ## let ruff format and repair what it can
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+
+lock: $(READY)  ## resolve the dependencies anew: make lock ARGS=--upgrade
+	scripts/lock $(ARGS)
+
+clean:  ## remove the environment, caches and builds
+	rm -rf .venv build dist .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+moved:
+
+$(READY): pyproject.toml requirements/dev.txt scripts/environment
+	@scripts/environment

@@ -30,10 +30,10 @@ test: lint types ladder  ## everything: lint, types, import ladder, all tests
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
 	$(PY) -m pytest -m "$(ALONE)" $(ARGS)
 
-check: lint types ladder  ## the quick part, for every change: about two minutes
+check: lint types ladder  ## the quick part, for every change
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
 
-lint: $(READY)  ## style, and dependencies that are used but not declared or the reverse
+lint: $(READY)  ## style, form, and dependencies that are used undeclared or declared unused
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m deptry src

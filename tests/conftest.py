@@ -1,4 +1,4 @@
-"""What all tests share: settings for Hypothesis, so that a run is quick here and thorough on demand."""
+"""What all tests share: a quick profile of Hypothesis, and a thorough one on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store must do: about a dozen synchronous methods in domain words, always about many events.
+"""What a store must do: about a dozen synchronous methods in domain words, always on many events.
 
 A store knows no policy: it never decides a retry, a pause or who is dead. Times come in as
 arguments (µs since 1970 UTC). Each method is one transaction, or several that are safe to repeat:
@@ -214,8 +214,18 @@ class Store(Protocol):
         appended to each history. REDRIVEN, SCHEDULED (or IN_FLIGHT) when it is not dead, UNKNOWN.
         """
 
-    def peek(self, shards: Sequence[int], low: int, high: int, limit: int) -> list[Due]:
-        """Return the soonest unclaimed events with low ≤ due_at ≤ high, at most `limit`, in order."""
+    def peek(
+        self,
+        shards: Sequence[int],
+        low: int,
+        high: int,
+        limit: int,
+        kinds: Kinds = Kinds(),
+    ) -> list[Due]:
+        """Return the soonest unclaimed events, low ≤ due_at ≤ high, at most `limit`, in order.
+
+        Only of these kinds, and only those that never crashed: what a plain claim would take.
+        """
 
     def claim(
         self,

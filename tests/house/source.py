@@ -1,0 +1,54 @@
+"""The project's own files, as the house tests read them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src" / "duetime"
+CODE = ("src", "tests", "benchmarks", "examples", "scripts")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    """Return the path as one would type it from the root of the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Return the Python files below these folders, sorted."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return a file's syntax tree."""
+    return ast.parse(path.read_text("utf-8"), filename=str(path))
+
+
+def functions_of(tree: ast.AST) -> Iterator[Function]:
+    """Return all functions of a tree, nested ones too."""
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def comments_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Return a file's comments with their line numbers."""
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+
+@functools.cache
+def project_files() -> tuple[Path, ...]:
+    """Return the files that are tracked, or would be: everything that is not ignored."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    paths = [ROOT / name for name in listing.split("\0") if name]
+    return tuple(path for path in paths if path.is_file())

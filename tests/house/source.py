@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
-import subprocess
+import os
+import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "duetime"
 CODE = ("src", "tests", "benchmarks", "examples", "scripts")
+
+HIDDEN = {".ci", ".github"}  # folders of the project although their names begin with a dot
+MADE = re.compile(r"\.|__pycache__$|build$|dist$|node_modules$")
+MADE_FILE = re.compile(r"\.(py[co]|db(-shm|-wal)?)$|^\.(git|coverage)$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -47,8 +52,12 @@ def comments_of(path: Path) -> Iterator[tuple[int, str]]:
 
 @functools.cache
 def project_files() -> tuple[Path, ...]:
-    """Return the files that are tracked, or would be: everything that is not ignored."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    paths = [ROOT / name for name in listing.split("\0") if name]
-    return tuple(path for path in paths if path.is_file())
+    """Return every file that belongs to the project: not what was built, cached or installed.
+
+    Walks instead of asking git, which a fresh machine with an unpacked archive does not have.
+    """
+    found: list[Path] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(name for name in folders if name in HIDDEN or not MADE.match(name))
+        found += [Path(folder, name) for name in sorted(names) if not MADE_FILE.search(name)]
+    return tuple(found)

@@ -38,7 +38,7 @@ ALLOWED = {
     "src/duetime/retry.py": "draws jitter from the generator it is given",
     "src/duetime/testing": "the simulation's chance is seeded, its time virtual",
 }
-REASON = re.compile(r"(?:noqa:|type: ignore\[|pragma:|nosec).*? [-–—#] ?\S+")
+REASON = re.compile(r"(?:noqa:|type: ignore\[|pragma:|nosec).*? [-#] ?\S+")
 EXCLUSION = re.compile(r"\b(noqa|type: ignore|pragma:|nosec)\b")
 
 

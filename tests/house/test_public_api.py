@@ -1,0 +1,75 @@
+"""What `import duetime` gives is what `__all__` says: sorted, importable, documented."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+import types
+
+import duetime
+from tests.house.source import SRC, name_of, python_files
+
+MODULES = [
+    ".".join(path.relative_to(SRC.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in python_files("src")
+    if path.name != "__main__.py"
+]
+
+
+def is_module(value: object) -> bool:
+    """Tell whether a name of the package is one of its modules, which need no mention."""
+    return isinstance(value, types.ModuleType)
+
+
+def test_all_equals_the_public_names() -> None:
+    """`duetime.__all__` holds the public names, every one, each once."""
+    public = {
+        name
+        for name, value in vars(duetime).items()
+        if not name.startswith("_") and not is_module(value) and name != "annotations"
+    }
+    # __version__ is public although it begins with an underscore.
+    assert {name for name in duetime.__all__ if name != "__version__"} == public
+    assert len(set(duetime.__all__)) == len(duetime.__all__)
+
+
+def test_public_names_are_documented() -> None:
+    """Whatever `duetime` exports, and each public method of it, has a docstring."""
+    bare = []
+    for name in duetime.__all__:
+        value = getattr(duetime, name)
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue
+        if not inspect.getdoc(value):
+            bare.append(name)
+        for member, method in vars(value).items() if inspect.isclass(value) else ():
+            described = inspect.getdoc(getattr(value, member))
+            if inspect.isroutine(method) and not member.startswith("_") and not described:
+                bare.append(f"{name}.{member}")
+    assert not bare, "\n".join(bare)
+
+
+def test_every_module_can_be_imported_alone() -> None:
+    """Each module keeps its `__all__`, and the package imports without the test's help."""
+    for name in MODULES:
+        module = importlib.import_module(name)
+        missing = [item for item in getattr(module, "__all__", ()) if not hasattr(module, item)]
+        assert not missing, f"{name}: {missing}"
+
+
+def test_importing_has_no_side_effects() -> None:
+    """`import duetime` prints nothing, starts no thread and loads no optional part."""
+    program = (
+        "import sys, threading; import duetime; assert threading.active_count() == 1; "
+        "heavy = {'duetime.cli', 'duetime.testing', 'rich', 'click', 'hypothesis', 'pytest'}; "
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def test_the_package_is_typed() -> None:
+    """`py.typed` is shipped, so that users' type checkers read the annotations."""
+    assert (SRC / "py.typed").is_file(), name_of(SRC)

@@ -1,0 +1,84 @@
+"""SQL is copied per database, not abstracted; these tests keep the copies honest."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.house.source import SRC, name_of, python_files, tree_of
+
+QUERIES = sorted((SRC / "stores").glob("*/queries.sql"))
+NAME = re.compile(r"^-- name: *(\w+)(.*)$", re.MULTILINE)
+# A statement that asks the database for the time cannot be tested, and trusts a second clock.
+CLOCK = re.compile(
+    r"\b(now *\(|current_timestamp|current_time|current_date|sysdate|utc_timestamp|unix_timestamp"
+    r"|clock_timestamp|statement_timestamp|getdate|julianday|unixepoch|strftime|datetime *\()",
+    re.IGNORECASE,
+)
+# The one question that is about the database's clock: `beat` measures the offset to it.
+ASKS_FOR_THE_TIME = {"clock"}
+
+per_file = pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.parent.name)
+
+
+def statements(text: str) -> dict[str, str]:
+    """Return the text after each `-- name: x`, by name."""
+    marks = list(NAME.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return {mark[1]: text[mark.end(2) : end] for mark, end in zip(marks, ends, strict=True)}
+
+
+def strings_of_the_package() -> set[str]:
+    """Return every string and attribute in the stores' modules: how statements are named."""
+    words: set[str] = set()
+    for path in python_files("src/duetime/stores"):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+            elif isinstance(node, ast.Attribute):
+                words.add(node.attr)
+    return words
+
+
+def test_there_is_sql_to_look_at() -> None:
+    """At least one database keeps its statements in a queries.sql."""
+    assert QUERIES
+
+
+def test_the_copies_have_the_same_names() -> None:
+    """Every statement stands in every database's file, under one name."""
+    names = {name_of(path): set(statements(path.read_text("utf-8"))) for path in QUERIES}
+    common = set().union(*names.values())
+    assert {path: common - there for path, there in names.items() if common - there} == {}
+
+
+@per_file
+def test_names_are_unique_and_explained(path: Path) -> None:
+    """No name occurs twice, and each statement has a sentence that says why it is shaped so."""
+    text = path.read_text("utf-8")
+    names = [mark[1] for mark in NAME.finditer(text)]
+    assert len(names) == len(set(names))
+    bare = [name for name, body in statements(text).items() if not body.lstrip().startswith("-- ")]
+    assert not bare, "\n".join(bare)
+
+
+@per_file
+def test_every_statement_is_used(path: Path) -> None:
+    """Each statement is named somewhere in the stores' Python."""
+    unused = set(statements(path.read_text("utf-8"))) - strings_of_the_package()
+    assert not unused, "\n".join(sorted(unused))
+
+
+@per_file
+def test_no_statement_asks_for_the_time(path: Path) -> None:
+    """Times come in as parameters; only the measurement of the clock's offset asks."""
+    found = [
+        f"{name}: {match[0]}"
+        for name, body in statements(path.read_text("utf-8")).items()
+        for match in CLOCK.finditer(re.sub(r"--.*", "", body))
+        if name not in ASKS_FOR_THE_TIME
+    ]
+    assert not found, "\n".join(found)

@@ -49,36 +49,46 @@ def encode(value: Any, limit: int) -> bytes:
 
 def _find_fault(value: Any) -> None:
     """Raise for the first part of a value that does not survive JSON."""
-    stack: list[tuple[Any, str, int]] = [(value, "$", 1)]
+    stack: list[tuple[Any, str, tuple[int, ...]]] = [(value, "$", ())]
     while stack:
-        part, path, depth = stack.pop()
-        _check_leaf(part, path)
-        if isinstance(part, (dict, list)) and depth > MAX_DEPTH:
+        part, path, within = stack.pop()
+        if not isinstance(part, (dict, list)):
+            _check_leaf(part, path)
+            continue
+        if id(part) in within:
+            raise _fault("payload_type", f"{path} contains itself")
+        within = (*within, id(part))
+        if len(within) > MAX_DEPTH:
             raise _too_deep()
-        if type(part) is dict:
-            for key, item in part.items():
-                if type(key) is not str:
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
                     raise _fault(
                         "payload_type", f"{path} has the key {key!r:.40}: keys must be str"
                     )
                 _check_leaf(key, f"{path} (a key)")
-                stack.append((item, f"{path}.{key:.40}", depth + 1))
-        elif type(part) is list:
-            stack.extend((item, f"{path}[{i}]", depth + 1) for i, item in enumerate(part))
+            # Reversed, because the last one pushed is looked at first.
+            stack.extend((item, f"{path}.{key:.40}", within) for key, item in [*part.items()][::-1])
+        else:
+            stack.extend((item, f"{path}[{i}]", within) for i, item in [*enumerate(part)][::-1])
     raise _fault("payload_type", "$ does not come back from JSON as it went in")
 
 
 def _check_leaf(part: Any, path: str) -> None:
-    if type(part) is float and not math.isfinite(part):
+    if isinstance(part, float) and not math.isfinite(part):
         raise _fault("payload_nan", f"{path} is {part}, which JSON cannot hold")
-    if type(part) is str:
+    if isinstance(part, str):
         try:
             part.encode()
         except UnicodeEncodeError:
             raise _fault("payload_unicode", f"{path} holds a lone surrogate") from None
-    if type(part) is int and part.bit_length() > 4096:
-        raise _fault("payload_number", f"{path} is an integer of more than 4,096 bits")
-    if type(part) not in (dict, list, str, int, float, bool, type(None)):
+    try:
+        exact = _decoder.decode(_encoder.encode(part)) == part
+    except (RecursionError, TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        exact = False
+    if not exact and isinstance(part, int):
+        raise _fault("payload_number", f"{path} is an integer of {part.bit_length():,} bits")
+    if not exact:
         advice = "use a list" if isinstance(part, (tuple, set, frozenset)) else "use a JSON type"
         raise _fault("payload_type", f"{path} is of type {type(part).__name__}: {advice}")
 
@@ -86,14 +96,12 @@ def _check_leaf(part: Any, path: str) -> None:
 def _check_depth(value: Any) -> None:
     level, depth = [value], 0
     while level:
-        depth += 1
-        if depth > MAX_DEPTH + 1:
+        level = [part for part in level if isinstance(part, (dict, list))]
+        depth += bool(level)
+        if depth > MAX_DEPTH:
             raise _too_deep()
         level = [
-            item
-            for part in level
-            if isinstance(part, (dict, list))
-            for item in (part.values() if isinstance(part, dict) else part)
+            item for part in level for item in (part.values() if isinstance(part, dict) else part)
         ]
 
 

@@ -184,7 +184,7 @@ def parse_store(url: str) -> StoreUrl:
 def redact(url: str) -> str:
     """Return a URL or DSN with every password replaced by ***; rather too much than too little."""
     url = _PASSWORD_WORD.sub(r"\1***", url)
-    scheme, separator, rest = url.rpartition("://") if "@" not in url else url.partition("://")
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     user, at, place = rest.rpartition("@")
     if at:
         user = user.partition(":")[0] + (":***" if ":" in user else "")
@@ -408,8 +408,8 @@ def _check_name(name: str, where: str, spell: Any) -> None:
     if name in _RULES:
         return
     near = _near(name.lower().replace("-", "_"), list(_RULES), spell)
-    text = f"{where}there is no setting {_shown(spell(name[:60]))}" + (f": {near}" if near else "")
-    raise ConfigError(f"{text}.", code="config_unknown", field=name)
+    text = f"{where}there is no setting {_shown(spell(name[:60]))}{f': {near}' if near else '.'}"
+    raise ConfigError(text, code="config_unknown", field=name)
 
 
 def _near(name: str, names: list[str], spell: Any = str) -> str:

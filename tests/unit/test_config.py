@@ -89,9 +89,9 @@ def test_whole_numbers_are_seconds_too() -> None:
 
 def test_unknown_keys_are_refused_with_a_near_name() -> None:
     """A key that does not exist is refused with file, line and the near name."""
-    error = refusal(file=written("retries = 3\n\nworker = 5\n"))
+    error = refusal(file=written("retries = 3\n\nworker = 5\n", "a.toml"))
     assert error.code == "config_unknown"
-    assert "duetime.toml:3: " in str(error)
+    assert "a.toml:3: " in str(error)
     assert "workers?" in str(error)
     error = refusal(environ={"DUETIME_RETRYS": "5"})
     assert (error.code, "DUETIME_RETRIES?" in str(error)) == ("config_unknown", True)

@@ -423,7 +423,7 @@ def test_a_value_and_its_file_conflict() -> None:
 def test_settings_cannot_be_changed() -> None:
     """Settings are frozen: what was checked stays true."""
     with pytest.raises(AttributeError):
-        Settings().workers = 5  # type: ignore[misc]
+        Settings().workers = 5  # type: ignore[misc]  # the point
 
 
 def test_the_repr_shows_what_differs() -> None:

@@ -39,6 +39,10 @@ class SystemClock:
         """Return the wall clock in µs since 1970 UTC."""
         return time.time_ns() // 1000
 
+    def sleep(self, micros: int) -> None:
+        """Let this thread wait for so many µs, or a little longer."""
+        time.sleep(micros / MICROS)
+
 
 class StoreClock:
     """The store's time, carried forward on the boot clock between two measurements."""

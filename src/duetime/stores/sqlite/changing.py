@@ -1,0 +1,169 @@
+"""What the SQLite store changes inside a transaction: inserts, cancels, moves, settlements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+
+import apsw
+
+from duetime.event import Event, Row, id_of, place_of
+from duetime.stores import rules
+from duetime.stores.contract import Answer, Death, Move, Range, Settled, Settlement
+from duetime.stores.sqlite.claiming import listed
+from duetime.stores.sqlite.reading import lookup
+
+__all__ = ["cancel", "insert", "redrive", "reschedule", "settle"]
+
+Statements = Mapping[str, str]
+_by_place = itemgetter(2, 0, 1)
+_AFTER_HEX = "g"  # sorts behind every id that continues with hexadecimal digits
+
+
+def insert(db: apsw.Connection, sql: Statements, rows: Sequence[Row]) -> list[Event | None]:
+    """Store new events; for each: None when it is stored, or the event that has its id."""
+    answers: list[Event | None] = [None] * len(rows)
+    fresh = [row for row in rows if row[3] is None]
+    if len(fresh) < len(rows):
+        for index in _insert_new_names(db, sql, rows):
+            answers[index] = found = lookup(db, sql, id_of(rows[index]))
+            if found is not None:
+                found.created = False
+    if fresh:
+        fresh = _not_moved(db, sql, fresh)
+        fresh.sort(key=_by_place)
+        db.executemany(sql["insert"], fresh)
+    return answers
+
+
+def _insert_new_names(db: apsw.Connection, sql: Statements, rows: Sequence[Row]) -> list[int]:
+    """Insert the named rows whose name is new; return the indexes of the others."""
+    names = {row[3]: index for index, row in reversed(list(enumerate(rows))) if row[3] is not None}
+    taken = _taken(db, sql, list(names))
+    fresh = {index for name, index in names.items() if name not in taken}
+    _insert_named(db, sql, [rows[index] for index in fresh])
+    return [i for i, row in enumerate(rows) if row[3] is not None and i not in fresh]
+
+
+def _insert_named(db: apsw.Connection, sql: Statements, rows: list[Row]) -> None:
+    rows.sort(key=_by_place)
+    before = db.total_changes()
+    db.executemany(sql["insert"], rows)
+    if db.total_changes() - before != len(rows):
+        raise rules.place_taken()
+    db.executemany(sql["put_name"], [(row[3], row[2], row[0], row[1]) for row in rows])
+
+
+def _not_moved(db: apsw.Connection, sql: Statements, rows: list[Row]) -> list[Row]:
+    """Leave out rows whose event is kept elsewhere: an insert that is asked again after a move.
+
+    Ids begin with their due time, so one seek tells whether any name can be among them.
+    """
+    low, high = min(row[0] for row in rows), max(row[0] for row in rows)
+    bounds = (f"e{low:015x}", f"e{high:015x}{_AFTER_HEX}")
+    if db.execute(sql["any_name_between"], bounds).get is None:
+        return rows
+    ids = [id_of(row) for row in rows]
+    kept = {name for (name,) in db.execute(sql["names_among"], (listed(ids),))}
+    return [row for row, event_id in zip(rows, ids, strict=True) if event_id not in kept]
+
+
+def _taken(db: apsw.Connection, sql: Statements, names: list[str]) -> set[str]:
+    """Return which of these names belong to a kept event, wherever it is in its life."""
+    taken = {name for (name,) in db.execute(sql["names_among"], (listed(names),))}
+    return taken | {name for name in names if place_of(name) and lookup(db, sql, name)}
+
+
+def cancel(db: apsw.Connection, sql: Statements, event_id: str) -> Answer:
+    """Delete one unclaimed event, or say why not."""
+    place = place_of(event_id)
+    if place is not None:
+        db.execute(sql["cancel_at"], place)
+        if db.changes():
+            return Answer.CANCELLED
+    found = lookup(db, sql, event_id)
+    refused = rules.refusal(found)
+    if refused is not None or found is None:
+        return refused or Answer.UNKNOWN
+    due_at, tail, shard = found.row[:3]
+    db.execute(sql["drop_at"], (shard, due_at, tail, 0))
+    db.execute(sql["drop_name"], (event_id,))
+    return Answer.CANCELLED
+
+
+def reschedule(
+    db: apsw.Connection, sql: Statements, event_id: str, due_at: int, shards: int
+) -> Answer:
+    """Move one unclaimed event, or say why not."""
+    found = lookup(db, sql, event_id)
+    refused = rules.refusal(found)
+    if refused is not None or found is None:
+        return refused or Answer.UNKNOWN
+    old_due_at, tail, old_shard = found.row[:3]
+    shard = rules.home(old_shard, tail, shards)
+    name = rules.name_after(found.row, shard, due_at)
+    db.execute(sql["reschedule_at"], (old_shard, old_due_at, tail, shard, due_at, name))
+    if name is not None:
+        db.execute(sql["put_name"], (name, shard, due_at, tail))
+    return Answer.RESCHEDULED
+
+
+def redrive(
+    db: apsw.Connection, sql: Statements, event_id: str, due_at: int, note: bytes, shards: int
+) -> Answer:
+    """Schedule one dead event again, or say what it is instead of dead."""
+    found = lookup(db, sql, event_id)
+    refused = rules.refusal(found)
+    if found is None or refused is not Answer.DEAD:
+        return refused or Answer.SCHEDULED
+    row = rules.redriven(found.row, due_at, note, shards)
+    db.execute(sql["unbury"], (event_id,))
+    _insert_named(db, sql, [row])
+    return Answer.REDRIVEN
+
+
+def settle(db: apsw.Connection, sql: Statements, settlement: Settlement) -> Settled:
+    """Write moves, deaths, done and ranges, in this order, each where its claim still holds."""
+    moves = sum(_move(db, sql, move) for move in settlement.moves)
+    deaths = sum(_bury(db, sql, death) for death in settlement.deaths)
+    done = _finish(db, sql, settlement.done) if settlement.done else 0
+    ranges = sum(_clear(db, sql, range_) for range_ in settlement.ranges)
+    return Settled(ranges, done, moves, deaths)
+
+
+def _move(db: apsw.Connection, sql: Statements, move: Move) -> int:
+    row, shard, due_at = move[:3]
+    name = rules.name_after(row, shard, due_at)
+    db.execute(sql["settle_move"], (row[2], row[0], row[1], row[9], *move[1:], name))
+    changed = db.changes()
+    if changed and (shard, due_at) != (row[2], row[0]):
+        db.execute(sql["put_name"], (name, shard, due_at, row[1]))
+    return changed
+
+
+def _bury(db: apsw.Connection, sql: Statements, death: Death) -> int:
+    held = death.row
+    db.execute(sql["settle_row"], (held[2], held[0], held[1], held[9]))
+    if not db.changes():
+        return 0
+    row = rules.dead_row(death)
+    db.execute(sql["bury"], (*row[:9], *row[10:], death.died_at, death.reason))
+    db.execute(sql["put_name"], (row[3], rules.DEAD_SHARD, 0, 0))
+    return 1
+
+
+def _finish(db: apsw.Connection, sql: Statements, rows: Sequence[Row]) -> int:
+    before = db.total_changes()
+    places = sorted((row[2], row[0], row[1], row[9]) for row in rows)
+    db.executemany(sql["settle_row"], places)
+    done = db.total_changes() - before
+    named = [(row[3], row[2], row[0], row[1]) for row in rows if row[3] is not None]
+    if named:
+        db.executemany(sql["drop_name_at"], named)
+    return done
+
+
+def _clear(db: apsw.Connection, sql: Statements, range_: Range) -> int:
+    bounds = (listed(range_.shards), range_.low, range_.high, range_.claim)
+    db.execute(sql["settle_range"], bounds)
+    return db.changes()

@@ -1,0 +1,123 @@
+"""Claims by range: never more rows than the limit, and one statement wherever all of them fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import cast
+
+import apsw
+
+from duetime.event import DUE_AT, Row
+from duetime.stores.contract import Due, Kinds, owner_of
+
+__all__ = ["Latest", "Wanted", "listed"]
+
+
+def listed(values: Sequence[int] | Sequence[str]) -> str:
+    """Return values as a JSON list for `json_each`."""
+    return json.dumps(list(values))
+
+
+class Latest:
+    """The latest claim number of each node, which tells whether a claim is asked for again."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def seen(self, number: int) -> bool:
+        """Note a number; tell whether it or a later one of its node was noted before."""
+        node = owner_of(number)
+        latest = self._numbers.get(node, 0)
+        self._numbers[node] = max(number, latest)
+        return number <= latest
+
+
+class Wanted:
+    """What one call of `claim` asks for."""
+
+    def __init__(
+        self,
+        sql: Mapping[str, str],
+        number: int,
+        shards: Sequence[int],
+        low: int,
+        high: int,
+        kinds: Kinds,
+        crashes: tuple[int, int],
+    ) -> None:
+        """Choose the statements with or without kinds, and make their parameters."""
+        self._sql = sql
+        self._number = number
+        self._shards = shards
+        self._low, self._high = low, high
+        self._crashes = crashes
+        self._suffix = ""
+        self._kinds: tuple[str | None, ...] = ()
+        if kinds.only is not None or kinds.without:
+            only = None if kinds.only is None else listed(kinds.only)
+            self._suffix, self._kinds = "_kinds", (only, listed(kinds.without))
+
+    def count(self, db: apsw.Connection, limit: int) -> int:
+        """Return how many rows may be claimed, counting no further than `limit`."""
+        return int(self._run(db, "claim_count", listed(self._shards), self._high, limit).get)
+
+    def peek(self, db: apsw.Connection, limit: int) -> list[Due]:
+        """Return the soonest of these rows.
+
+        Each shard is read only up to the last due time that can still be among the soonest.
+        """
+        soonest: list[Due] = []
+        high = self._high
+        for shard in self._shards if limit > 0 else ():
+            found = [Due(*due) for due in self._run(db, "peek", shard, high, limit)]
+            if found:
+                soonest = sorted([*soonest, *found], key=itemgetter(DUE_AT))[:limit]
+                high = soonest[-1].due_at if len(soonest) == limit else high
+        return soonest
+
+    def claim(self, db: apsw.Connection, limit: int, *, repeated: bool) -> list[Row]:
+        """Claim up to `limit` rows and return them by due time.
+
+        A number that is asked for again may bear rows anywhere in the range, so the whole range is
+        read; a new one has rows only where they were just claimed.
+        """
+        if 0 < self.count(db, limit + 1) <= limit:
+            self._run(db, "claim", listed(self._shards), self._high, self._number)
+            parts = [(listed(self._shards), self._high)]
+        else:
+            parts = self._by_shard(db, limit)
+        if repeated:
+            parts = [(listed(self._shards), self._high)]
+        rows: list[Row] = []
+        for shards, high in parts:
+            bounds = (shards, self._low, high, self._number)
+            rows += cast(list[Row], db.execute(self._sql["claimed"], bounds).fetchall())
+        rows.sort()
+        return rows
+
+    def _by_shard(self, db: apsw.Connection, limit: int) -> list[tuple[str, int]]:
+        """Fill the limit shard after shard; return where rows were claimed, up to which time."""
+        parts = []
+        left = limit
+        for shard in self._shards:
+            if left <= 0:
+                break
+            boundary = self._run(db, "claim_boundary", shard, self._high, left).get
+            if boundary is None:
+                high = self._high
+                self._run(db, "claim", listed([shard]), high, self._number)
+            else:
+                high, tail = boundary
+                self._run(db, "claim_until", shard, high, self._number, tail)
+            left -= db.changes()
+            parts.append((listed([shard]), high))
+        return parts
+
+    def _run(
+        self, db: apsw.Connection, name: str, shards: str | int, high: int, number: int, *tail: int
+    ) -> apsw.Cursor:
+        """Run a statement of the claim family; they number their parameters alike."""
+        bounds = (shards, self._low, high, *self._crashes, number)
+        return db.execute(self._sql[name + self._suffix], (*bounds, *self._kinds, *tail))

@@ -1,0 +1,236 @@
+"""The SQLite store: the contract in the statements of `queries.sql`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from duetime.clock import Clock, SystemClock
+from duetime.errors import ConfigError, SchemaError
+from duetime.event import Event, Row
+from duetime.stores.contract import (
+    Answer,
+    Counts,
+    Due,
+    Filter,
+    Finding,
+    Kinds,
+    Member,
+    Roll,
+    Settled,
+    Settlement,
+)
+from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
+from duetime.stores.sqlite import changing, claiming, findings, reading
+from duetime.stores.sqlite.connection import Database
+
+__all__ = ["SqliteStore"]
+
+_PACKAGE = "duetime.stores.sqlite"
+
+
+class SqliteStore:
+    """Events in one SQLite file, shared by any number of processes on one machine.
+
+    Opened with apsw, whose SQLite is current. Never open the same file with the standard library's
+    `sqlite3` in the same process: two SQLite libraries do not know of each other's file locks, and
+    closing a file in one drops the locks of the other. No library can detect that from inside.
+
+    `prefix` is the namespace: stores with different prefixes in one file never see each other's
+    events. `synchronous` is "FULL" (a call returns when its change would survive a power cut) or
+    "NORMAL" (faster; a power cut may lose the newest changes, a killed process loses none).
+    `busy_timeout` is in seconds. `shards` counts when the tables are made; tables that exist keep
+    theirs. Nothing is opened before the first call, and only `migrate` makes the file.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        prefix: str = "duetime_",
+        shards: int = 32,
+        synchronous: str = "FULL",
+        busy_timeout: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Raise ConfigError for a path, prefix or setting that cannot be."""
+        if synchronous not in ("FULL", "NORMAL"):
+            raise ConfigError(
+                f"synchronous is {synchronous!r:.20}; it must be FULL or NORMAL: with less, a "
+                "killed machine would lose events or the whole file.",
+                code="sqlite_synchronous",
+                field="synchronous",
+            )
+        self.shards = shards
+        self.prefix = valid_prefix(prefix)
+        self._clock = clock or SystemClock()
+        self._sql = load_queries(_PACKAGE, prefix)
+        self._steps = load_migrations(_PACKAGE, prefix)
+        self._database = Database(path, synchronous, busy_timeout, self._verify)
+        self._claimed = claiming.Latest()
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the file."""
+        return self._database.path
+
+    def migrate(self) -> list[str]:
+        """Make the file and the tables, or upgrade them; return the names of the steps taken."""
+        with self._database.writing(create=True) as db:
+            db.execute(self._sql["version_table"])
+            steps = pending(self._steps, self._versions(db), self._where())
+            for step in steps:
+                db.execute(step.sql)
+                moment = self._clock.wall()
+                version = (step.number, step.name, step.checksum, moment)
+                db.execute(self._sql["record_version"], version)
+            db.execute(self._sql["set_meta"], ("shards", self.shards))
+            db.execute(self._sql["set_meta"], ("issued", 0))
+            self.shards = self._meta(db, "shards")
+        return [step.name for step in steps]
+
+    def check(self) -> list[Finding]:
+        """Look at library, file, settings, schema and integrity; change nothing."""
+        with self._database.reading(checked=False) as db:
+            return findings.look(db, self._database.path, self._verify)
+
+    def time(self) -> int:
+        """Return this machine's wall clock: every process on the file shares it."""
+        return self._clock.wall()
+
+    def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        self._database.close()
+
+    def insert(self, rows: Sequence[Row]) -> list[Event | None]:
+        """Store new events; see the contract."""
+        with self._database.writing() as db:
+            return changing.insert(db, self._sql, rows)
+
+    def cancel(self, ids: Sequence[str]) -> list[Answer]:
+        """Delete unclaimed events; see the contract."""
+        with self._database.writing() as db:
+            return [changing.cancel(db, self._sql, event_id) for event_id in ids]
+
+    def reschedule(self, moves: Sequence[tuple[str, int]]) -> list[Answer]:
+        """Move unclaimed events to new due times; see the contract."""
+        with self._database.writing() as db:
+            return [changing.reschedule(db, self._sql, *move, self.shards) for move in moves]
+
+    def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
+        """Schedule dead events again; see the contract."""
+        with self._database.writing() as db:
+            return [
+                changing.redrive(db, self._sql, event_id, due_at, note, self.shards)
+                for event_id in ids
+            ]
+
+    def peek(
+        self,
+        shards: Sequence[int],
+        low: int,
+        high: int,
+        limit: int,
+        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+    ) -> list[Due]:
+        """Return the soonest events that a plain claim would take; see the contract."""
+        wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, (0, 0))
+        with self._database.reading() as db:
+            return wanted.peek(db, limit)
+
+    def claim(
+        self,
+        number: int,
+        shards: Sequence[int],
+        low: int,
+        high: int,
+        limit: int,
+        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        crashes: tuple[int, int] = (0, 0),
+    ) -> list[Row]:
+        """Claim unclaimed rows; see the contract."""
+        wanted = claiming.Wanted(self._sql, number, shards, low, high, kinds, crashes)
+        repeated = self._claimed.seen(number)
+        if not repeated:
+            with self._database.reading() as db:
+                if not wanted.count(db, 1):
+                    return []
+        with self._database.writing() as db:
+            return wanted.claim(db, limit, repeated=repeated)
+
+    def settle(self, settlement: Settlement) -> Settled:
+        """Write outcomes where their claims still hold; see the contract."""
+        with self._database.writing() as db:
+            return changing.settle(db, self._sql, settlement)
+
+    def beat(self, node: str, number: int, info: bytes) -> Roll:
+        """Raise a counter and read the roll; see the contract."""
+        with self._database.writing() as db:
+            if number == 0:
+                db.execute(self._sql["leave"], (node,))
+                db.execute(self._sql["issue_number"])
+                number = self._meta(db, "issued")
+                db.execute(self._sql["join"], (number, node, info))
+            else:
+                db.execute(self._sql["beat"], (number, node, info))
+                number = number if db.changes() else 0
+            members = [Member(*member) for member in db.execute(self._sql["members"])]
+            return Roll(self.time(), number, self._meta(db, "issued"), members)
+
+    def strike(self, number: int, counter: int | None) -> bool:
+        """Take a node off the roll; see the contract."""
+        with self._database.writing() as db:
+            db.execute(self._sql["strike"], (number, counter))
+            return db.changes() > 0
+
+    def owners(self, shards: Sequence[int], high: int) -> set[int]:
+        """Return who holds claims; see the contract."""
+        with self._database.reading() as db:
+            found = db.execute(self._sql["owners"], (claiming.listed(shards), high))
+            return {number for (number,) in found}
+
+    def rescue(self, shards: Sequence[int], number: int, high: int, suspects: int) -> int:
+        """Free the claims of a node; see the contract."""
+        with self._database.writing() as db:
+            held = (claiming.listed(shards), high, number, suspects)
+            db.execute(self._sql["rescue"], held)
+            return db.changes()
+
+    def get(self, ids: Sequence[str]) -> list[Event | None]:
+        """Return each event that is kept, or None."""
+        with self._database.reading() as db:
+            return [reading.lookup(db, self._sql, event_id) for event_id in ids]
+
+    def find(self, wanted: Filter, limit: int, after: Event | None = None) -> list[Event]:
+        """Return a page of events in order; see the contract."""
+        with self._database.reading() as db:
+            return reading.find(db, self._sql, wanted, limit, after, self.shards)
+
+    def counts(self, now: int) -> Counts:
+        """Count what is kept, by state and kind."""
+        with self._database.reading() as db:
+            return reading.counts(db, self._sql, now)
+
+    def _verify(self, db: apsw.Connection) -> None:
+        """Raise SchemaError unless the tables are those of this program; learn their shards."""
+        missing = pending(self._steps, self._versions(db), self._where())
+        if missing:
+            have = self._steps[-1].number - len(missing)
+            raise SchemaError(
+                f"{self._where()} is at schema version {have}; this program needs version "
+                f"{self._steps[-1].number}: run `duetime migrate`.",
+                code="schema_older" if have else "schema_missing",
+            )
+        self.shards = self._meta(db, "shards")
+
+    def _versions(self, db: apsw.Connection) -> list[tuple[int, str]]:
+        if not db.execute(self._sql["version_exists"]).get:
+            return []
+        return [(number, checksum) for number, checksum in db.execute(self._sql["versions"])]
+
+    def _meta(self, db: apsw.Connection, name: str) -> int:
+        return int(db.execute(self._sql["read_meta"], (name,)).get)
+
+    def _where(self) -> str:
+        return f"{self._database.path} (tables {self.prefix}…)"

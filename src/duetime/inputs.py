@@ -20,12 +20,14 @@ __all__ = [
     "MAX_PAGE",
     "MAX_PAUSE",
     "MAX_RETRIES",
+    "aware",
     "backoff",
     "delay",
     "due",
     "event_id",
     "kind",
     "known_id",
+    "moment",
     "page",
     "parse_delay",
     "parse_moment",
@@ -69,10 +71,8 @@ def due(at: object, after: object, now: int, settings: Settings) -> int:
         micros = now + delay(after)
     elif after is not None:
         raise _refuse("due_both", "at", "Give at= or after=, not both")
-    elif isinstance(at, datetime) and at.utcoffset() is not None:
-        micros = to_micros(at)
     else:
-        raise _not_a_moment(at)
+        micros = to_micros(aware(at))
     if micros - now > settings.max_horizon * MICROS or micros > _LAST:
         raise _too_late(at, after, micros - now, settings)
     if micros >= now:
@@ -82,6 +82,20 @@ def due(at: object, after: object, now: int, settings: Settings) -> int:
             "due_past", "at", f"at={at} lies {(now - micros) / MICROS:,.3f} s in the past"
         )
     return now
+
+
+def moment(at: object) -> datetime:
+    """Return an aware datetime as it is. Raises InvalidInput: `due_naive` or `due_type`."""
+    if isinstance(at, datetime) and at.utcoffset() is not None:
+        return at
+    raise _not_a_moment(at)
+
+
+def aware(moment: object) -> datetime:
+    """Return a datetime that names an instant. Raises InvalidInput: `due_naive` or `due_type`."""
+    if isinstance(moment, datetime) and moment.utcoffset() is not None:
+        return moment
+    raise _not_a_moment(moment)
 
 
 def delay(after: object, field: str = "after") -> int:

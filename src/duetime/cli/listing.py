@@ -1,0 +1,203 @@
+"""Commands that show events: list, show, dead."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import click
+
+from duetime import inputs
+from duetime.cli.choices import filters, found
+from duetime.cli.faults import OK, Refused
+from duetime.cli.output import Column
+from duetime.cli.session import Session, common
+from duetime.cli.text import document, escape, payload_text, relative, stamp
+from duetime.clock import from_micros, to_micros
+from duetime.event import DUE_AT, Event, Row, State, place_of
+
+__all__ = ["dead", "list_", "show"]
+
+_COLUMNS = (
+    Column("ID", whole=True),
+    Column("KIND"),
+    Column("DUE"),
+    Column("STATE"),
+    Column("TRY", right=True),
+    Column("PAYLOAD", least=110),
+)
+_DEAD_COLUMNS = (
+    Column("ID", whole=True),
+    Column("KIND"),
+    Column("DIED"),
+    Column("FAILED", right=True),
+    Column("CRASHED", right=True, least=100),
+    Column("REASON"),
+)
+
+_limit = click.option("--limit", type=int, default=50, show_default=True, help="At most so many.")
+_all = click.option("--all", "everything", is_flag=True, help="As many as there are.")
+_after = click.option("--from", "begin", metavar="ID", help="Go on behind this event.")
+
+
+@click.command("list")
+@common
+@filters(states=True)
+@_limit
+@_all
+@_after
+def list_(
+    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+) -> int:
+    """List waiting events, soonest first.
+
+    Into a pipe: id, kind, due time, state, attempt, payload, separated by tabs. With --json one
+    event per line. Dead events are listed by --state dead, or `duetime dead`.
+    """
+    if wanted.get("state") is State.DEAD:
+        return _list_dead(session, wanted, limit, begin, everything=everything)
+    return _list(session, wanted, limit, begin, everything=everything)
+
+
+def _list(
+    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+) -> int:
+    now = session.now()
+    events = _chosen(session, wanted, limit, begin, everything=everything)
+    if session.output.as_json:
+        return _documents(session, events)
+    rows = [
+        (
+            event.id,
+            event.kind,
+            (stamp(event.due_at), relative(event.row[DUE_AT] - now)),
+            event.state.value,
+            event.attempt,
+            payload_text(event),
+        )
+        for event in events
+    ]
+    if rows or not session.output.terminal:
+        session.output.table(_COLUMNS, rows)
+    return _more(session, [row[0] for row in rows], limit, everything=everything)
+
+
+@click.command()
+@common
+@filters(states=False)
+@_limit
+@_all
+@_after
+def dead(
+    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+) -> int:
+    """List events that were given up, the earliest death first.
+
+    Into a pipe: id, kind, time of death, failures, crashes, reason, separated by tabs.
+    """
+    wanted["state"] = State.DEAD
+    return _list_dead(session, wanted, limit, begin, everything=everything)
+
+
+def _list_dead(
+    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+) -> int:
+    now = session.now()
+    events = _chosen(session, wanted, limit, begin, everything=everything)
+    if session.output.as_json:
+        return _documents(session, events)
+    rows = []
+    for event in events:
+        died_at = event.died_at or event.row[DUE_AT]
+        died = (stamp(from_micros(died_at)), relative(died_at - now))
+        reason = event.reason or ""
+        rows.append((event.id, event.kind, died, event.failures, event.crashes, reason))
+    if rows or not session.output.terminal:
+        session.output.table(_DEAD_COLUMNS, rows)
+    return _more(session, [row[0] for row in rows], limit, everything=everything)
+
+
+def _chosen(
+    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+) -> list[Event]:
+    inputs.page(limit)
+    after = None if begin is None else _cursor(session, begin)
+    if everything:
+        return list(found(session, wanted, after))
+    return list(islice(session.scheduler.find(**wanted, limit=limit, after=after), limit))
+
+
+def _cursor(session: Session, begin: str) -> Event:
+    """Return the event to go on behind; one that is gone has left its place in a made id."""
+    event = session.scheduler.get(inputs.known_id(begin))
+    place = place_of(begin)
+    if event is None and place is not None:
+        row: Row = (place.due_at, place.tail, place.shard, None, "", b"null", 0, 0, 0, 0, 0, None)
+        event = Event(row)
+    if event is None:
+        raise Refused(f"There is no event {escape(begin)} to go on behind.", code="event_unknown")
+    return event
+
+
+def _documents(session: Session, events: list[Event]) -> int:
+    for event in events:
+        session.output.document(document(event))
+    return OK
+
+
+def _more(session: Session, ids: list[str], limit: int, *, everything: bool) -> int:
+    if not ids:
+        session.output.say("No events.")
+    elif len(ids) == limit and not everything:
+        session.output.say(f"There may be more: --from {ids[-1]}, --limit or --all.")
+    return OK
+
+
+@click.command()
+@click.argument("event_id", metavar="ID")
+@common
+def show(session: Session, event_id: str) -> int:
+    """Show all that is known of one event."""
+    event = session.scheduler.get(inputs.known_id(event_id))
+    if event is None:
+        text = f"There is no event {event_id}, or it is already done or cancelled."
+        raise Refused(text, code="event_unknown")
+    if session.output.as_json:
+        session.output.document(document(event))
+        return OK
+    now = session.now()
+    facts: list[tuple[str, str]] = [
+        ("id", event.id),
+        ("kind", event.kind),
+        ("state", event.state.value),
+        ("due", _when(event.row[DUE_AT], now)),
+        ("created", _when(to_micros(event.created_at), now)),
+        ("attempts", str(event.attempt)),
+        ("failures", str(event.failures)),
+        ("crashes", str(event.crashes)),
+    ]
+    if event.state is State.DEAD:
+        facts += [("died", _when(event.died_at or 0, now)), ("reason", event.reason or "")]
+    facts.append(("payload", payload_text(event)))
+    session.output.facts(facts)
+    session.output.table(
+        (Column("TRY", right=True), Column("AT"), Column("OUTCOME"), Column("ERROR")),
+        [_past(note) for note in _history(event)],
+        title="history",
+    )
+    return OK
+
+
+def _when(micros: int, now: int) -> str:
+    return f"{stamp(from_micros(micros))} ({relative(micros - now)})"
+
+
+def _history(event: Event) -> list[dict[str, Any]]:
+    try:
+        return event.history
+    except ValueError:
+        return []
+
+
+def _past(note: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(note.get(name, "") for name in ("attempt", "at", "outcome", "error"))

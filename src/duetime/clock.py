@@ -63,12 +63,15 @@ class StoreClock:
         return self._boot()
 
     def measure(self, store_now: int, sent: int, received: int) -> None:
-        """Set the offset from one answer of the store, asked and heard at these boot times.
+        """Correct the offset by one answer of the store, asked and heard at these boot times.
 
-        The store read its clock somewhere between the two; assuming the latest moment makes this
-        clock run behind the store's by at most the round trip, so that nothing fires early.
+        The store read its clock somewhere between the two. An offset that fits this window stays
+        (so that a slow answer does not make the clock wobble); otherwise the earliest that fits
+        is taken, so that this clock never runs ahead of the store's and nothing fires early.
         """
-        self.offset = store_now - max(sent, received)
+        earliest, latest = store_now - received, store_now - sent
+        if not earliest <= self.offset <= latest:
+            self.offset = earliest
 
 
 def to_micros(moment: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from duetime import codec
 from duetime.clock import from_micros
@@ -38,21 +38,25 @@ __all__ = [
 # One event as it travels between store and handler: a plain tuple, because a hundred thousand of
 # them are held, sorted and counted at once. The constants below are its columns, in order.
 Row = tuple[int, int, int, str | None, str, bytes, int, int, int, int, int, bytes | None]
-DUE_AT = 0  # µs since 1970 UTC: when it is to fire
-TAIL = 1  # 0 ≤ tail < 2**60: tells events of one shard and microsecond apart
-SHARD = 2  # which slice of the table; PARKING for an event of a kind nobody here knows
-NAME = 3  # its id where that is not its place (given by the caller, or moved since); else None
-KIND = 4  # selects the handler
-PAYLOAD = 5  # JSON bytes
-ATTEMPT = 6  # how often it was claimed to run; with the claim number the fencing token
-FAILURES = 7  # how many attempts ended in failure or Retry since it was scheduled or redriven
-CRASHES = 8  # how many attempts ended with the death of their node
-CLAIM = 9  # 0, or the number of the claim that holds it
-CREATED_AT = 10  # µs since 1970 UTC by the store's clock
-HISTORY = 11  # JSON bytes: a list of past attempts, or None while there is nothing to tell
+DUE_AT: Final = 0  # µs since 1970 UTC: when it is to fire
+TAIL: Final = 1  # 0 ≤ tail < 2**60: tells events of one shard and microsecond apart
+SHARD: Final = 2  # which slice of the table; PARKING for an event of a kind nobody here knows
+NAME: Final = (
+    3  # its id where that is not its place (given by the caller, or moved since); else None
+)
+KIND: Final = 4  # selects the handler
+PAYLOAD: Final = 5  # JSON bytes
+ATTEMPT: Final = 6  # how often it was claimed to run; with the claim number the fencing token
+FAILURES: Final = (
+    7  # how many attempts ended in failure or Retry since it was scheduled or redriven
+)
+CRASHES: Final = 8  # how many attempts ended with the death of their node
+CLAIM: Final = 9  # 0, or the number of the claim that holds it
+CREATED_AT: Final = 10  # µs since 1970 UTC by the store's clock
+HISTORY: Final = 11  # JSON bytes: a list of past attempts, or None while there is nothing to tell
 
-PARKING = -1  # the shard of parked events
-TAIL_BITS = 60
+PARKING: Final = -1  # the shard of parked events
+TAIL_BITS: Final = 60
 _DUE_BITS = 60
 _SHARD_BITS = 12
 _MADE = re.compile(r"e[0-9a-f]{33}")

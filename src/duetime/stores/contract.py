@@ -22,6 +22,7 @@ import msgspec
 from duetime.event import Event, Row, State
 
 __all__ = [
+    "ALL_KINDS",
     "Answer",
     "Counts",
     "Death",
@@ -64,6 +65,9 @@ class Kinds(NamedTuple):
 
     only: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
+
+
+ALL_KINDS = Kinds()
 
 
 class Range(NamedTuple):
@@ -220,7 +224,7 @@ class Store(Protocol):
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),
+        kinds: Kinds = ALL_KINDS,
     ) -> list[Due]:
         """Return the soonest unclaimed events, low ≤ due_at ≤ high, at most `limit`, in order.
 
@@ -234,7 +238,7 @@ class Store(Protocol):
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        kinds: Kinds = ALL_KINDS,
         crashes: tuple[int, int] = (0, 0),
     ) -> list[Row]:
         """Claim unclaimed rows with low ≤ due_at ≤ high, of these kinds, crashed so often.

@@ -16,6 +16,7 @@ from duetime.clock import Clock, SystemClock
 from duetime.event import Event, Place, Row, State, id_of, place_of
 from duetime.stores import rules
 from duetime.stores.contract import (
+    ALL_KINDS,
     Answer,
     Counts,
     Death,
@@ -136,7 +137,7 @@ class MemoryStore:
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        kinds: Kinds = ALL_KINDS,
     ) -> list[Due]:
         """Return the soonest events that a plain claim would take; see the contract."""
         with self._lock:
@@ -155,7 +156,7 @@ class MemoryStore:
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        kinds: Kinds = ALL_KINDS,
         crashes: tuple[int, int] = (0, 0),
     ) -> list[Row]:
         """Claim unclaimed rows; see the contract."""

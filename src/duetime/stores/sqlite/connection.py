@@ -34,14 +34,27 @@ _CHECKPOINT_PAGES = 20_000  # rarer checkpoints write a hot page once instead of
 _KEPT_READERS = 4
 _FIRST_PAUSE, _PAUSE_GROWTH, _LONGEST_PAUSE = 500, 250, 5_000  # µs
 
+# After these the connection is as good as before.
+_HARMLESS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.ConstraintError)
+_UNAVAILABLE = (
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.PermissionsError,
+    apsw.NoMemError,
+    apsw.InterruptError,
+    apsw.ProtocolError,
+    apsw.NoLFSError,
+)
+
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
-_inherited: list[apsw.Connection] = []
+_left_open: list[apsw.Connection] = []
 
 
 def _leave_alone() -> None:
     """In a forked child: keep the parent's connections from ever being closed here."""
     for database in list(_open):
-        _inherited.extend(database.abandon())
+        _left_open.extend(database.abandon())
 
 
 if hasattr(os, "register_at_fork"):
@@ -67,6 +80,7 @@ class Database:
         self._closed = False
         self._lock = Lock()
         self._writer: apsw.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._readers: list[apsw.Connection] = []
         _open.add(self)
 
@@ -79,18 +93,19 @@ class Database:
         self.alive()
         with self._lock:
             self.alive()
-            connection, committing = None, False
+            committing = broken = False
             try:
+                self._notice_replacement()
                 connection = self._writer = self._writer or self._connect(create=create)
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 committing = True
                 connection.execute("COMMIT")
             except apsw.Error as error:
+                broken = not isinstance(error, _HARMLESS)
                 raise self._translate(error, committing=committing) from error
             finally:
-                if connection is not None and connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._calm(broken=broken)
 
     @contextmanager
     def reading(self, *, checked: bool = True) -> Iterator[apsw.Connection]:
@@ -98,7 +113,7 @@ class Database:
         self.alive()
         connection = None
         try:
-            connection = self._readers.pop() if self._readers and checked else None
+            connection = self._idle_reader() if checked else None
             connection = connection or self._connect(create=False, reads=True, checked=checked)
             connection.execute("BEGIN")
             yield connection
@@ -110,7 +125,7 @@ class Database:
             raise self._translate(error, committing=False) from error
         finally:
             if connection is not None and os.getpid() == self._pid:
-                connection.close()
+                connection.close(force=True)
 
     def alive(self) -> None:
         """Raise LifecycleError after close, and in a child that was forked with this open."""
@@ -138,6 +153,38 @@ class Database:
             for connection in self.abandon():
                 connection.close()
 
+    def _idle_reader(self) -> apsw.Connection | None:
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return None
+
+    def _calm(self, *, broken: bool) -> None:
+        """Leave no transaction open; let go of a connection that met more than a busy file."""
+        if self._writer is None:
+            return
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except apsw.Error:
+            broken = True
+        if broken:
+            self._writer.close(force=True)
+            self._writer = None
+
+    def _notice_replacement(self) -> None:
+        """Refuse to write to a file that was removed or replaced: those writes would be lost.
+
+        The old connections are left open, for closing them would delete the log of the new file.
+        """
+        if self._writer is None or _identity(self.path) == self._identity:
+            return
+        _left_open.extend(self.abandon())
+        raise StoreUnavailable(
+            f"{self.path} was removed or replaced while it was in use; it is opened anew.",
+            code="sqlite_replaced",
+        )
+
     def _connect(
         self, *, create: bool, reads: bool = False, checked: bool = True
     ) -> apsw.Connection:
@@ -151,6 +198,8 @@ class Database:
                 self._set_up(connection)
             if reads:
                 connection.pragma("query_only", True)
+            else:
+                self._identity = _identity(self.path)
         except BaseException:
             connection.close()
             raise
@@ -222,9 +271,11 @@ class Database:
                 f"{self.path} does not have the tables of this program ({error}): "
                 "run `duetime migrate`, then `duetime check`."
             )
-        if isinstance(error, apsw.ConstraintError | apsw.MismatchError | apsw.RangeError):
-            return StoreError(f"{self.path} refused a value ({error}).", code="sqlite_refused")
-        return StoreUnavailable(f"{self.path} cannot be used ({error}).")
+        if isinstance(error, _UNAVAILABLE):
+            return StoreUnavailable(f"{self.path} cannot be used ({error}).")
+        return StoreError(
+            f"{self.path} refused a value or a call ({error}).", code="sqlite_refused"
+        )
 
 
 def _absolute(path: str) -> str:
@@ -239,6 +290,14 @@ def _absolute(path: str) -> str:
     if not path or "\0" in path:
         raise ConfigError("The path of the SQLite file is empty.", code="sqlite_path", field="path")
     return str(Path(path).absolute())
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_directories(path: Path) -> None:

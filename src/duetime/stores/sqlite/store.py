@@ -10,6 +10,7 @@ from duetime.clock import Clock, SystemClock
 from duetime.errors import ConfigError, SchemaError
 from duetime.event import Event, Row
 from duetime.stores.contract import (
+    ALL_KINDS,
     Answer,
     Counts,
     Due,
@@ -132,7 +133,7 @@ class SqliteStore:
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        kinds: Kinds = ALL_KINDS,
     ) -> list[Due]:
         """Return the soonest events that a plain claim would take; see the contract."""
         wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, (0, 0))
@@ -146,7 +147,7 @@ class SqliteStore:
         low: int,
         high: int,
         limit: int,
-        kinds: Kinds = Kinds(),  # noqa: B008 - immutable
+        kinds: Kinds = ALL_KINDS,
         crashes: tuple[int, int] = (0, 0),
     ) -> list[Row]:
         """Claim unclaimed rows; see the contract."""

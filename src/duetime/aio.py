@@ -1,0 +1,252 @@
+"""The same door, awaitable: the words of `Scheduler`, for programs with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from duetime import inputs
+from duetime.errors import AnswerLost
+from duetime.event import Event, Row, State
+from duetime.group import AsyncGroup
+from duetime.pull import Claim
+from duetime.pull import Claims as SyncClaims
+from duetime.retry import Backoff
+from duetime.scheduler import Scheduler
+from duetime.stores.contract import Answer, Counts, Store
+
+__all__ = ["AsyncClaim", "AsyncClaims", "AsyncScheduler"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+_GROUP = 1000  # wishes written at once, at most
+_LOOK = 0.5  # seconds between two looks whether the consumer is still there
+
+
+class AsyncScheduler:
+    """A `Scheduler` whose calls are awaited; async handlers run on the caller's loop.
+
+    Tasks that schedule or cancel at the same time share one commit. `sync` is the synchronous
+    scheduler inside, which holds settings, handlers and figures.
+    """
+
+    def __init__(self, store: str | Store | None = None, **options: Any) -> None:
+        self.sync = Scheduler(store, **options)
+        self._executor = ThreadPoolExecutor(4, thread_name_prefix="duetime-aio")
+        self._inserts: AsyncGroup[Row, Event] = AsyncGroup(self._insert, _GROUP, self._executor)
+        self._cancels: AsyncGroup[str, Answer] = AsyncGroup(self._cancel, _GROUP, self._executor)
+
+    def _insert(self, rows: list[Row]) -> list[Event]:
+        return self.sync.intake.insert(rows)
+
+    def _cancel(self, ids: list[str]) -> list[Answer | AnswerLost]:
+        return self.sync.intake.cancel(ids)
+
+    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    def on(
+        self,
+        kind: str,
+        *,
+        batch: bool | int = False,
+        retry: Backoff | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function as the handler of a kind: see `Scheduler.on`."""
+        return self.sync.on(kind, batch=batch, retry=retry, timeout=timeout)
+
+    async def schedule(
+        self,
+        kind: str,
+        payload: Any = None,
+        *,
+        at: datetime | None = None,
+        after: timedelta | float | None = None,
+        id: str | None = None,  # noqa: A002 - the word of the domain
+    ) -> Event:
+        """Store one event: see `Scheduler.schedule`."""
+        intake = await self._intake()
+        return await self._inserts.submit(intake.row(kind, payload, at, after, id))
+
+    async def schedule_many(self, wishes: Iterable[Mapping[str, Any]]) -> list[Event]:
+        """Store many events: see `Scheduler.schedule_many`."""
+        return await self._call(self.sync.schedule_many, wishes)
+
+    async def cancel(self, event_id: str) -> Answer:
+        """Take an event back: see `Scheduler.cancel`."""
+        await self._intake()
+        return await self._cancels.submit(inputs.known_id(event_id))
+
+    async def cancel_many(self, ids: Iterable[str]) -> list[Answer]:
+        """Take events back: see `Scheduler.cancel_many`."""
+        return await self._call(self.sync.cancel_many, ids)
+
+    async def reschedule(
+        self,
+        event_id: str,
+        *,
+        at: datetime | None = None,
+        after: timedelta | float | None = None,
+    ) -> Answer:
+        """Move an event: see `Scheduler.reschedule`."""
+        return await self._call(self.sync.reschedule, event_id, at=at, after=after)
+
+    async def fire_now(self, event_id: str) -> Answer:
+        """Move an event to now."""
+        return await self._call(self.sync.fire_now, event_id)
+
+    async def redrive(self, event_id: str) -> Answer:
+        """Schedule a dead event again: see `Scheduler.redrive`."""
+        return await self._call(self.sync.redrive, event_id)
+
+    async def redrive_many(self, ids: Iterable[str]) -> list[Answer]:
+        """Schedule dead events again: see `Scheduler.redrive_many`."""
+        return await self._call(self.sync.redrive_many, ids)
+
+    async def get(self, event_id: str) -> Event | None:
+        """Return an event that is kept, or None."""
+        return await self._call(self.sync.get, event_id)
+
+    async def find(
+        self,
+        *,
+        kind: str | None = None,
+        state: State | None = None,
+        due_from: datetime | None = None,
+        due_until: datetime | None = None,
+        limit: int = 100,
+        after: Event | None = None,
+    ) -> list[Event]:
+        """Return a page of events: see `Scheduler.find`."""
+        return await self._call(
+            self.sync.find,
+            kind=kind,
+            state=state,
+            due_from=due_from,
+            due_until=due_until,
+            limit=limit,
+            after=after,
+        )
+
+    async def dead(
+        self, *, kind: str | None = None, limit: int = 100, after: Event | None = None
+    ) -> list[Event]:
+        """Return a page of dead events: see `Scheduler.dead`."""
+        return await self._call(self.sync.dead, kind=kind, limit=limit, after=after)
+
+    async def counts(self) -> Counts:
+        """Count what is kept: see `Scheduler.counts`."""
+        return await self._call(self.sync.counts)
+
+    async def claims(
+        self, kind: str, *, prefetch: int = 1, retry: Backoff | None = None
+    ) -> AsyncClaims:
+        """Pull events of a kind: see `Scheduler.claims`."""
+        self.sync.handlers.pull(kind, retry)
+        await self.start()
+        claims = await self._call(self.sync.claims, kind, prefetch=prefetch, retry=retry)
+        return AsyncClaims(claims, max(1, prefetch), self._call)
+
+    async def start(self) -> None:
+        """Make this process a node; async handlers run on the loop that runs now."""
+        await self._call(self.sync.start, asyncio.get_running_loop())
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop being a node: see `Scheduler.stop`."""
+        await self._call(self.sync.stop, grace)
+
+    async def run(self) -> None:
+        """Be a node until SIGTERM or SIGINT, or until this task is cancelled."""
+        await self.start()
+        with self.sync.signals() as ended:
+            try:
+                # A signal sets a threading event, which no task can await.
+                while not ended.is_set() and self.sync.is_running("run"):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK / 10)
+            finally:
+                await asyncio.shield(self.stop())
+
+    async def close(self) -> None:
+        """Stop, and let go of the store; safe to call twice."""
+        await self._call(self.sync.close)
+        self._executor.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    async def _intake(self) -> Any:
+        # Opening the store and measuring its clock may block, so the loop does not do it.
+        if self.sync.opened:
+            return self.sync.intake
+        return await self._call(lambda: self.sync.intake)
+
+
+class AsyncClaim:
+    """A `Claim` as an async context manager."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.event = claim.event
+
+    def confirm(self) -> bool:
+        """Say that it is done: see `Claim.confirm`."""
+        return self.claim.confirm()
+
+    def rollback(self, after: timedelta | float | None = None, *, error: str | None = None) -> bool:
+        """Give it back: see `Claim.rollback`."""
+        return self.claim.rollback(after, error=error)
+
+    async def __aenter__(self) -> Event:
+        """Return the event."""
+        return self.claim.event
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Confirm, or roll back with the error."""
+        self.claim.__exit__(kind, error, trace)
+
+
+class AsyncClaims:
+    """An endless async iterator of claims of one kind: see `Claims`."""
+
+    def __init__(self, claims: SyncClaims, prefetch: int, call: Callable[..., Any]) -> None:
+        self._claims = claims
+        self._prefetch = prefetch
+        self._call = call
+
+    async def take(self, most: int = 1, wait: float | None = None) -> list[AsyncClaim]:
+        """Return up to `most` claims as soon as there is one: see `Claims.take`."""
+        taken = await self._call(self._claims.take, most, wait)
+        return [AsyncClaim(claim) for claim in taken]
+
+    def close(self) -> None:
+        """End the iteration; claims handed out stay valid."""
+        self._claims.close()
+
+    async def __aiter__(self) -> AsyncIterator[AsyncClaim]:
+        """Yield claims until closed."""
+        while not self._claims.closed:
+            # A cancelled task cannot end a wait in a thread, so each wait is short.
+            for claim in await self.take(self._prefetch, _LOOK):
+                yield claim

@@ -1,0 +1,186 @@
+"""What comes in: wishes of callers become rows, and batches of them one write each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from zlib import crc32
+
+from duetime import codec, inputs
+from duetime.chance import Tails
+from duetime.clock import MICROS, StoreClock
+from duetime.config import Settings
+from duetime.errors import AnswerLost, StoreError
+from duetime.event import CLAIM, DUE_AT, KIND, Event, Row
+from duetime.node.node import Node
+from duetime.observer import Observers
+from duetime.stores.contract import Answer, Store
+from duetime.tally import Tally
+
+__all__ = ["Intake"]
+
+R = TypeVar("R")
+_TRIES = 4  # how often a write is sent whose answer was lost
+_CLOCK_AGE = MICROS  # how long a measurement of the store's clock is good for, where no node beats
+
+
+class Intake:
+    """Turns wishes into rows and writes them, many at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: StoreClock,
+        tails: Tails,
+        observers: Observers,
+        tally: Tally,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._tails = tails
+        self._observers = observers
+        self._tally = tally
+        self._lock = threading.Lock()
+        self._measured_at: int | None = None
+        self.node: Node | None = None  # set while this process is a node
+
+    def now(self) -> int:
+        """Return the store's time; where no node keeps it measured, measure it."""
+        boot = self._clock.boot()
+        if self.node is None and (
+            self._measured_at is None or boot - self._measured_at > _CLOCK_AGE
+        ):
+            now = self._store.time()
+            self._clock.measure(now, boot, self._clock.boot())
+            self._measured_at = boot
+        return self._clock.now()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the store's clock was ever read."""
+        return self._measured_at is not None
+
+    def row(
+        self,
+        kind: str,
+        payload: Any,
+        at: datetime | None,
+        after: timedelta | float | None,
+        event_id: str | None,
+    ) -> Row:
+        """Return a checked new row; raises InvalidInput and has written nothing then."""
+        settings = self._settings
+        kind = inputs.kind(kind)
+        name = None if event_id is None else inputs.event_id(event_id)
+        now = self.now()
+        due_at = inputs.due(at, after, now, settings)
+        data = codec.encode(payload, settings.max_payload)
+        tail = self._tails.next()
+        drawn = tail if name is None else crc32(name.encode())
+        shard = drawn % self._store.shards
+        return (due_at, tail, shard, name, kind, data, 0, 0, 0, 0, now, None)
+
+    def insert(self, rows: list[Row]) -> list[Event]:
+        """Store rows; what is due at once and can be fired here is stored as claimed by us."""
+        node = self.node
+        number = 0
+        if node is not None:
+            now = self._clock.now()
+            for index, row in enumerate(rows):
+                if node.may_hold(row[KIND], row[DUE_AT], now):
+                    number = number or node.claimer.next_number()
+                    rows[index] = node.claimed(row, number)
+        try:
+            found = self._send(lambda: self._store.insert(rows))[0]
+        except StoreError:
+            if node is not None and number:
+                node.disown([row for row in rows if row[CLAIM]])
+            raise
+        events = [Event(row) if one is None else one for row, one in zip(rows, found, strict=True)]
+        self._stored(rows, found, events, node, number)
+        return events
+
+    def _stored(
+        self,
+        rows: list[Row],
+        found: list[Event | None],
+        events: list[Event],
+        node: Node | None,
+        number: int,
+    ) -> None:
+        existed = sum(1 for one in found if one is not None)
+        with self._lock:
+            self._tally.scheduled += len(rows) - existed
+            self._tally.existed += existed
+            self._tally.saves += 1
+        if node is not None:
+            new = [row for row, one in zip(rows, found, strict=True) if one is None]
+            if number:
+                node.hold(number, [row for row in new if row[CLAIM]])
+            waiting = [row[DUE_AT] for row in new if not row[CLAIM]]
+            if waiting:
+                node.stored(min(waiting), self._clock.now())
+        if self._observers.watches("scheduled"):
+            self._observers.scheduled([event for event in events if event.created])
+
+    def cancel(self, ids: list[str]) -> list[Answer | AnswerLost]:
+        """Take events back."""
+        answers = self._insist(lambda: self._store.cancel(ids), Answer.CANCELLED)
+        taken = [i for i, answer in zip(ids, answers, strict=True) if answer is Answer.CANCELLED]
+        with self._lock:
+            self._tally.cancelled += len(taken)
+            self._tally.saves += 1
+        if taken:
+            self._observers.cancelled(taken)
+        return answers
+
+    def reschedule(self, moves: list[tuple[str, int]]) -> list[Answer | AnswerLost]:
+        """Move events."""
+        answers = self._insist(lambda: self._store.reschedule(moves), Answer.RESCHEDULED)
+        moved = [
+            due_at
+            for (_, due_at), answer in zip(moves, answers, strict=True)
+            if answer is Answer.RESCHEDULED
+        ]
+        with self._lock:
+            self._tally.rescheduled += len(moved)
+        self._soon(moved)
+        return answers
+
+    def redrive(self, ids: list[str], due_at: int, note: bytes) -> list[Answer | AnswerLost]:
+        """Send dead events round again."""
+        write = lambda: self._store.redrive(ids, due_at, note)  # noqa: E731 - as the ones above
+        answers = self._insist(write, Answer.REDRIVEN)
+        redriven = sum(1 for answer in answers if answer is Answer.REDRIVEN)
+        with self._lock:
+            self._tally.redriven += redriven
+        self._soon([due_at] * bool(redriven))
+        return answers
+
+    def _soon(self, due: Sequence[int]) -> None:
+        if due and self.node is not None:
+            self.node.stored(min(due), self._clock.now())
+
+    def _insist(self, write: Callable[[], list[Answer]], good: Answer) -> list[Answer | AnswerLost]:
+        """Send a write that may come twice; what cannot be told apart then is not guessed."""
+        answers, lost = self._send(write)
+        if lost is None:
+            return [*answers]
+        return [answer if answer is good else lost for answer in answers]
+
+    def _send(self, write: Callable[[], R]) -> tuple[R, AnswerLost | None]:
+        """Send a write again whose answer was lost: ids were chosen before, so it is safe."""
+        lost: AnswerLost | None = None
+        for _ in range(_TRIES):
+            try:
+                return write(), lost
+            except AnswerLost as error:
+                lost = error
+                with self._lock:
+                    self._tally.resent += 1
+        assert lost is not None
+        raise lost

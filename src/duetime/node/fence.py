@@ -1,0 +1,29 @@
+"""The right to start handlers: it runs out by itself when this node can no longer beat."""
+
+from __future__ import annotations
+
+__all__ = ["Fence"]
+
+
+class Fence:
+    """Open until a moment on the boot clock that each successful beat moves on.
+
+    A node counts as dead to the others when its beats fail for `lease`; it stops starting
+    handlers `margin` earlier, by its own boot clock, counted from when the beat was sent.
+    """
+
+    __slots__ = ("number", "oldest", "until")
+
+    def __init__(self) -> None:
+        self.number = 0  # this node's number on the roll; 0 while it is not on it
+        self.oldest = 0  # claims with a lower number are of an earlier life of this process
+        self.until = 0  # boot clock, µs
+
+    def enter(self, number: int) -> None:
+        """Take a number on the roll."""
+        self.number = number
+        self.oldest = number << 32
+
+    def is_open(self, boot: int) -> bool:
+        """Tell whether a handler may be started at this moment of the boot clock."""
+        return boot < self.until

@@ -1,0 +1,241 @@
+"""One running process: the stages wired together, started as threads, stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+
+from duetime.clock import MICROS, StoreClock
+from duetime.config import Settings
+from duetime.errors import LifecycleError, StoreError
+from duetime.event import ATTEMPT, CLAIM, Row
+from duetime.handlers import Handlers, Mode
+from duetime.node.claimer import Claimer
+from duetime.node.fence import Fence
+from duetime.node.firer import Firer
+from duetime.node.judge import Rules, give_back
+from duetime.node.keeper import Keeper
+from duetime.node.lanes import Lanes
+from duetime.node.pools import LoopPool, ThreadPool
+from duetime.node.reporter import Reporter
+from duetime.node.runner import Runner
+from duetime.node.settler import Settler
+from duetime.node.shell import Shell, Stage, Waker
+from duetime.node.timeline import Timeline
+from duetime.observer import ErrorReport, Level, Observers
+from duetime.stores.contract import Store
+from duetime.tally import Lateness, Tally
+
+__all__ = ["Node"]
+
+_JOIN = 15.0  # seconds that a stage's step may take to end
+
+
+class Node:
+    """Claims and fires until stopped. `stages` are what a simulation calls by itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Handlers,
+        settings: Settings,
+        clock: StoreClock,
+        observers: Observers,
+        tally: Tally,
+        lateness: Lateness,
+        random: Callable[[], float],
+        new_id: Callable[[], str],
+        info: Callable[[], bytes],
+    ) -> None:
+        self._settings = settings
+        self._observers = observers
+        self._tally = tally
+        self._clock = clock
+        self.fence = Fence()
+        self.timeline = Timeline()
+        self.lanes = Lanes(handlers, settings.workers, settings.async_workers)
+        self.settler = Settler(
+            store,
+            observers,
+            tally,
+            int(settings.settle_every * MICROS),
+            settings.settle_batch,
+        )
+        rules = Rules(settings.history_kept, settings.max_payload, store.shards, random)
+        self.runner = Runner(
+            self.lanes, self.settler, self.fence, clock, observers, tally, lateness, rules
+        )
+        self.firer = Firer(self.timeline, self.runner, self.fence, clock)
+        self.keeper = Keeper(store, self.fence, clock, settings, observers, tally, new_id, info)
+        self.claimer = Claimer(
+            store,
+            self.keeper,
+            self.fence,
+            self.lanes,
+            self.timeline,
+            self.runner,
+            self.settler,
+            clock,
+            settings,
+            observers,
+            tally,
+        )
+        self.reporter = Reporter(
+            self.lanes,
+            self.timeline,
+            self.settler,
+            observers,
+            tally,
+            lateness,
+            int(settings.stats_every * MICROS),
+        )
+        self.loops = LoopPool(self.runner, clock)
+        self._threads = ThreadPool(self.runner, clock, settings.workers)
+        self._shells: dict[str, Shell] = {}
+        self._idle = Waker()
+        self._hurried = False
+        self._switch_interval = 0.0
+        self._wire()
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The stages by name, in the order of an event's life."""
+        return {
+            "keeper": self.keeper,
+            "claimer": self.claimer,
+            "firer": self.firer,
+            "settler": self.settler,
+            "reporter": self.reporter,
+        }
+
+    def _wire(self) -> None:
+        self.claimer.fire = self._fire
+        self.keeper.rejoined = self.drop
+        self.keeper.shards_changed = self.claimer.look_again
+        self.runner.feed_threads = self._threads.feed
+        self.runner.feed_loop = self.loops.feed
+        self.runner.room_made = self._room_made
+        self.settler.moved = self.claimer.hint
+
+    def _fire(self) -> None:
+        self.firer.wake()  # looked up at each call: who runs the stage sets it later
+
+    def _room_made(self) -> None:
+        self._idle.wake()
+        if self.claimer.hungry:
+            self.claimer.wake()
+
+    # --- what the scheduler asks ---------------------------------------------------------------
+
+    def may_hold(self, kind: str, due_at: int, now: int) -> bool:
+        """Tell whether an event that is being stored may be stored as claimed by this node."""
+        if due_at > now + int(self._settings.lead * MICROS) or self.claimer.stopped:
+            return False
+        lane = self.lanes.get(kind)
+        return (
+            lane is not None
+            and lane.low is None
+            and lane.handler.mode is not Mode.PULL
+            and lane.room(now, int(self._settings.lead * MICROS)) > 0
+            and self.fence.is_open(self._clock.boot())
+            and self.lanes.held() < self._settings.max_held
+        )
+
+    def claimed(self, row: Row, number: int) -> Row:
+        """Return a new row as the first attempt of a claim of this node."""
+        return (*row[:ATTEMPT], 1, *row[ATTEMPT + 1 : CLAIM], number, *row[CLAIM + 1 :])  # type: ignore[return-value] # the same columns
+
+    def hold(self, number: int, rows: list[Row]) -> None:
+        """Put rows that were stored as claimed on the timeline."""
+        rows.sort()
+        self.claimer.hold(number, rows)
+
+    def disown(self, rows: list[Row]) -> None:
+        """Free rows whose insert was never answered: stored or not, nobody holds them here."""
+        self.settler.report([], [give_back(row) for row in rows])
+
+    def stored(self, due_at: int, now: int) -> None:
+        """Hear of an event stored unclaimed by this process."""
+        self.claimer.hint(due_at, now)
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run every stage in a thread of its own."""
+        if self._shells:
+            raise LifecycleError("start() was called before on this node.")
+        if self._settings.switch_interval:
+            # A thread that computes keeps the interpreter for this long before a due timer gets
+            # it: the default of 5 ms is longer than the lateness we promise.
+            self._switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(self._settings.switch_interval)
+        for name, stage in self.stages.items():
+            self._shells[name] = Shell(stage, name, self._clock, self._failed)
+        for shell in self._shells.values():
+            shell.start()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop in order: no new claims, handlers finish or are given back, beats last.
+
+        `grace` is how many seconds running handlers may take (default: the setting).
+        """
+        self.claimer.stopped = True
+        self.firer.stopped = True
+        for name in ("claimer", "firer"):
+            self._end(name)
+        self.runner.return_rows(self.timeline.clear() + self.runner.unqueue())
+        patience = self._settings.grace if grace is None else grace
+        deadline = self._clock.boot() + int(patience * MICROS)
+        while self.lanes.running() and self._clock.boot() < deadline and not self._hurried:
+            self._idle.wait(min(deadline - self._clock.boot(), MICROS // 10))
+        self.loops.stop()
+        self.runner.abandon()
+        self._end("settler")
+        self._flush(deadline + 5 * MICROS)
+        self._threads.stop()
+        self._end("reporter")
+        self._end("keeper")
+        self.keeper.leave()
+        if self._switch_interval:
+            sys.setswitchinterval(self._switch_interval)
+
+    def hurry(self) -> None:
+        """Wait no longer for running handlers: their claims are given back."""
+        self._hurried = True
+        self._idle.wake()
+
+    @property
+    def running(self) -> bool:
+        """Whether every stage is alive."""
+        return bool(self._shells) and all(shell.alive for shell in self._shells.values())
+
+    def _end(self, name: str) -> None:
+        shell = self._shells.get(name)
+        if shell is not None:
+            shell.stop()
+            shell.join(_JOIN)
+
+    def _flush(self, deadline: int) -> None:
+        while self.settler.waiting() and self._clock.boot() < deadline:
+            again = self.settler.step(self._clock.now(), flush=True)
+            if again is not None and self.settler.waiting():
+                threading.Event().wait(min(1.0, max(0, again - self._clock.now()) / MICROS))
+
+    def drop(self) -> None:
+        """Let go of everything that has not begun: this node was held for dead."""
+        rows = self.timeline.clear() + self.runner.unqueue()
+        self.lanes.let_go(rows)
+        self._tally.dropped += len(rows)
+        self.runner.suspects = 0
+        self.settler.forget()
+        self.loops.cancel()
+        self.claimer.look_again()
+
+    def _failed(self, stage: str, error: BaseException) -> None:
+        self._tally.errors += 1
+        level = Level.ERROR if isinstance(error, StoreError) else Level.CRITICAL
+        with contextlib.suppress(Exception):
+            text = f"{type(error).__name__}: {error}"
+            self._observers.error(ErrorReport(level, stage, text, error=error))

@@ -1,0 +1,163 @@
+"""Where handlers run: a pool of threads for sync ones, an event loop in a thread for async ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from duetime.clock import StoreClock
+from duetime.handlers import Mode
+from duetime.node.lanes import Job, Lane
+from duetime.node.runner import Runner
+
+__all__ = ["LoopPool", "ThreadPool"]
+
+
+class ThreadPool:
+    """Threads that take jobs from the runner; each is started when it is first needed."""
+
+    def __init__(self, runner: Runner, clock: StoreClock, most: int) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._most = most
+        self._wakeup = threading.Condition()
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        self._fed = 0
+
+    def feed(self, jobs: int) -> None:
+        """Tell that about so many jobs wait."""
+        with self._wakeup:
+            self._fed += 1
+            wanted = min(jobs, self._most)
+            if self._idle:
+                self._wakeup.notify(min(wanted, self._idle))
+            for _ in range(min(wanted - self._idle, self._most - len(self._threads))):
+                name = f"duetime-worker-{len(self._threads) + 1}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """Let the threads end once nothing waits."""
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify_all()
+
+    def _work(self) -> None:
+        runner, now = self._runner, self._clock.now
+        while True:
+            fed = self._fed
+            job = runner.next_job(now())
+            if job is not None:
+                runner.run(job)
+                continue
+            with self._wakeup:
+                if self._stopping:
+                    return
+                if self._fed == fed:  # else: something was fed since we looked
+                    self._idle += 1
+                    self._wakeup.wait()
+                    self._idle -= 1
+
+
+class LoopPool:
+    """An event loop in a thread of its own, with a few long-lived tasks per kind.
+
+    A task serves one event after the other, so that an event costs no task of its own.
+    """
+
+    def __init__(self, runner: Runner, clock: StoreClock) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
+        self._lock = threading.Lock()
+
+    def feed(self, lane: Lane) -> None:
+        """Tell that rows of this lane wait."""
+        self.loop().call_soon_threadsafe(self._spread, lane)
+
+    def use(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run handlers on the caller's own loop instead."""
+        self._loop = loop
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop; where none was given, one is started at first use."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="duetime-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def cancel(self) -> None:
+        """Ask every running async handler to stop; its result is dropped."""
+        if self._loop is not None and self._tasks:
+            self._loop.call_soon_threadsafe(self._cancel_all)
+
+    def stop(self) -> None:
+        """Cancel what still runs, and end the loop if it is ours."""
+        self.cancel()
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(self._close(), loop)
+            thread.join(5)
+            if not thread.is_alive():
+                loop.close()
+
+    async def _close(self) -> None:
+        tasks = [task for tasks in self._tasks.values() for task in tasks]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+
+    def _cancel_all(self) -> None:
+        for tasks in self._tasks.values():
+            for task in tasks:
+                task.cancel()
+
+    def _spread(self, lane: Lane) -> None:
+        tasks = self._tasks.setdefault(lane.kind, set())
+        wanted = min(-(-len(lane.rows) // lane.handler.batch), lane.cap - len(tasks))
+        for _ in range(wanted):
+            task = asyncio.get_running_loop().create_task(self._serve(lane))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _serve(self, lane: Lane) -> None:
+        while (job := self._runner.job_of(lane, lane.handler.batch, self._clock.now())) is not None:
+            began = self._clock.boot()
+            try:
+                await self._call(job)
+            except asyncio.CancelledError:
+                self._runner.interrupt(job)
+                raise
+            finally:
+                self._runner.finish(job, self._clock.boot() - began)
+
+    async def _call(self, job: Job) -> None:
+        handler = job.lane.handler
+        events = self._runner.begin(job)
+        job.running = [event.row for event in events]
+        if not events:
+            return
+        result: object
+        try:
+            async with asyncio.timeout(handler.timeout):
+                if handler.mode is Mode.ASYNC_BATCH:
+                    result = await handler.function(events)
+                else:
+                    result = [await handler.function(events[0])]
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
+            result = error
+        self._runner.take_results(job, events, result)
+        job.running = []

@@ -1,0 +1,384 @@
+"""Runs handlers: rows come from the firer, are handed to workers in jobs, judged, and reported.
+
+`run` shows the whole path of a sync handler's job: fence, call, judge, report.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from duetime.clock import MICROS, StoreClock
+from duetime.errors import InvalidInput
+from duetime.event import CLAIM, CRASHES, DUE_AT, KIND, Event, Row, id_of
+from duetime.handlers import Mode
+from duetime.node.fence import Fence
+from duetime.node.judge import Rules, describe, give_back, interrupted, judge, park
+from duetime.node.lanes import Job, Lane, Lanes
+from duetime.node.settler import Settler
+from duetime.observer import ErrorReport, Level, Observers
+from duetime.outcome import Dead, Done, Outcome, Retry
+from duetime.stores.contract import Death, Move
+from duetime.tally import Lateness, Tally
+
+__all__ = ["Runner"]
+
+_HOARDED = MICROS  # rows whose queue has not moved for so long (µs) go back to the store
+_THREADED = (Mode.SYNC, Mode.BATCH)
+_STUCK = MICROS // 200  # a job that has run for so long (µs) loses the rows it has not begun
+
+
+class Runner:
+    """Between the firer and the workers: knows which handler answers which row."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        settler: Settler,
+        fence: Fence,
+        clock: StoreClock,
+        observers: Observers,
+        tally: Tally,
+        lateness: Lateness,
+        rules: Rules,
+    ) -> None:
+        self.lanes = lanes
+        self._settler = settler
+        self._fence = fence
+        self._clock = clock
+        self._observers = observers
+        self._tally = tally
+        self._lateness = lateness
+        self._rules = rules
+        self._ready: deque[Lane] = deque()  # sync and batch lanes with rows, in turn
+        self._jobs: set[Job] = set()
+        self.suspects = 0  # events held that were running when a node died
+        self.feed_threads: Callable[[int], None] = lambda _jobs: None
+        self.feed_loop: Callable[[Lane], None] = lambda _lane: None
+        self.feed_pull: Callable[[Lane], None] = lambda _lane: None
+        self.room_made: Callable[[], None] = lambda: None  # wakes the claimer
+
+    # --- hand over -------------------------------------------------------------------------
+
+    def hand(self, rows: list[Row], now: int) -> None:
+        """Take due rows from the firer."""
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            kind = row[KIND]
+            if kind in groups:
+                groups[kind].append(row)
+            else:
+                groups[kind] = [row]
+        for kind, group in groups.items():
+            lane = self.lanes.get(kind)
+            if lane is None:
+                self._park(kind, group)
+            else:
+                self._queue(lane, group, now)
+
+    def _queue(self, lane: Lane, rows: list[Row], now: int) -> None:
+        mode = lane.handler.mode
+        with self.lanes.lock:
+            if not lane.rows:
+                lane.moved_at = now
+                if mode in _THREADED:
+                    self._ready.append(lane)
+            lane.rows.extend(rows)
+            jobs = -(-len(lane.rows) // lane.chunk())
+        if mode in _THREADED:
+            self.feed_threads(min(jobs, lane.cap))
+        elif mode is Mode.PULL:
+            self.feed_pull(lane)
+        else:
+            self.feed_loop(lane)
+
+    def _park(self, kind: str, rows: list[Row]) -> None:
+        self._suspects_gone(rows)
+        self._settler.report([], [park(row) for row in rows])
+        self._error(
+            Level.WARNING,
+            f"No handler for kind {kind!r} on this node: {len(rows)} event(s) parked until a node "
+            f"knows it. Register one with @scheduler.on({kind!r}).",
+        )
+
+    # --- work ------------------------------------------------------------------------------
+
+    def next_job(self, now: int) -> Job | None:
+        """Return rows for one worker thread, or None when nothing waits that may run."""
+        with self.lanes.lock:
+            for _ in range(len(self._ready)):
+                lane = self._ready.popleft()
+                if not lane.rows:
+                    continue
+                if lane.running >= lane.cap:
+                    self._ready.append(lane)
+                    continue
+                job = self._cut(lane, lane.chunk(), now)
+                if lane.rows:
+                    self._ready.append(lane)
+                return job
+        return None
+
+    def job_of(self, lane: Lane, most: int, now: int) -> Job | None:
+        """Return rows of one lane (for the event loop and for consumers), or None."""
+        with self.lanes.lock:
+            return self._cut(lane, most, now) if lane.rows else None
+
+    def _cut(self, lane: Lane, most: int, now: int) -> Job:
+        if most >= len(lane.rows):
+            rows, lane.rows = lane.rows, deque()
+        else:
+            rows = deque(lane.rows.popleft() for _ in range(most))
+        lane.moved_at = now
+        lane.running += 1
+        job = Job(lane, rows, now)
+        self._jobs.add(job)
+        return job
+
+    def run(self, job: Job) -> None:
+        """Run a sync job to its end in this thread."""
+        if job.lane.handler.mode is Mode.BATCH:
+            self._run_batch(job)
+            return
+        function = job.lane.handler.function
+        boot, offset, fence = self._clock.boot, self._clock.offset, self._fence
+        rows, done, lateness = job.rows, job.done.append, job.lateness.append
+        began = at = boot()
+        while rows:
+            try:
+                row = rows.popleft()
+            except IndexError:
+                break  # what was left was taken back meanwhile
+            if at >= fence.until or row[9] < fence.oldest:
+                job.dropped.append(row)
+                continue
+            lateness(at + offset - row[0])
+            job.current = row
+            try:
+                result = function(Event(row))
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
+                job.others.append((row, error))
+            else:
+                if type(result) is Retry or type(result) is Dead:
+                    job.others.append((row, result))
+                else:
+                    done(row)
+            at = boot()
+        job.current = None
+        self.finish(job, at - began)
+
+    def begin(self, job: Job) -> list[Event]:
+        """Return the events of a job that may start, all at once (batches, the event loop)."""
+        boot = self._clock.boot()
+        fence = self._fence
+        now = boot + self._clock.offset
+        events: list[Event] = []
+        while job.rows:
+            row = job.rows.popleft()
+            if boot >= fence.until or row[CLAIM] < fence.oldest:
+                job.dropped.append(row)
+            else:
+                job.lateness.append(now - row[DUE_AT])
+                events.append(Event(row))
+        return events
+
+    def _run_batch(self, job: Job) -> None:
+        began = self._clock.boot()
+        events = self.begin(job)
+        job.running = [event.row for event in events]
+        result: Any = None
+        if events:
+            try:
+                result = job.lane.handler.function(events)
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
+                result = error
+        self.take_results(job, events, result)
+        job.running = []
+        self.finish(job, self._clock.boot() - began)
+
+    def take_results(self, job: Job, events: list[Event], result: Any) -> None:
+        """Book what a handler of many events returned: None, or an outcome for each."""
+        for event, outcome in zip(events, self._each(events, result), strict=True):
+            if isinstance(outcome, Retry | Dead | BaseException):
+                job.others.append((event.row, outcome))
+            else:
+                job.done.append(event.row)
+
+    def _each(self, events: list[Event], result: Any) -> list[Outcome | BaseException | None]:
+        if result is None or isinstance(result, Done | Retry | Dead | BaseException):
+            return [result] * len(events)
+        if isinstance(result, dict):
+            return [result.get(event.id) for event in events]
+        if isinstance(result, list | tuple) and len(result) == len(events):
+            return list(result)
+        fault = InvalidInput(
+            "A batch handler returns None, one outcome for all, a dict of outcomes by id, or a "
+            f"list with one outcome per event, not {type(result).__name__}.",
+            code="batch_result",
+        )
+        return [fault] * len(events)
+
+    # --- finish ----------------------------------------------------------------------------
+
+    def finish(self, job: Job, micros: int) -> None:
+        """Report a job's outcomes and free its worker's place; it took so many µs."""
+        lane = job.lane
+        with self.lanes.lock:
+            self._jobs.discard(job)
+            lane.running -= 1
+            lane.moved_at = max(lane.moved_at, self._clock.now())
+            done, others = self._harvest(job)
+            if done or others:
+                lane.measure(len(done) + len(others), micros)
+            lane.held -= len(job.dropped)
+            self._tally.dropped += len(job.dropped)
+            if lane.rows and lane.handler.mode in _THREADED and lane not in self._ready:
+                self._ready.append(lane)
+        self._report(lane, done, others, job.dropped)
+        self.room_made()
+
+    def _harvest(
+        self, job: Job
+    ) -> tuple[list[Row], list[tuple[Row, Retry | Dead | BaseException]]]:
+        """Take the outcomes that a job has so far; the caller holds the lock."""
+        done = [job.done.popleft() for _ in range(len(job.done))]
+        others = [job.others.popleft() for _ in range(len(job.others))]
+        fired = len(done) + len(others)
+        job.lane.held -= fired
+        self._tally.fired += fired
+        self._lateness.add(job.lateness[:fired] if job.current else job.lateness)
+        del job.lateness[:fired]
+        return done, others
+
+    def _report(
+        self,
+        lane: Lane,
+        done: list[Row],
+        others: list[tuple[Row, Retry | Dead | BaseException]],
+        dropped: list[Row],
+    ) -> None:
+        changes = self.judge(lane, others) if others else []
+        self._suspects_gone(done, [row for row, _ in others], dropped)
+        self._settler.report(done, changes)
+        if done or others:
+            self._observers.fired(len(done) + len(others))
+
+    def judge(
+        self, lane: Lane, others: list[tuple[Row, Retry | Dead | BaseException]]
+    ) -> list[Move | Death]:
+        """Turn what went other than well into changes, and tell of failures."""
+        now = self._clock.now()
+        changes: list[Move | Death] = []
+        for row, result in others:
+            if isinstance(result, BaseException):
+                self._tally.failed += 1
+                self._error(Level.WARNING, describe(result), id_of(row), result)
+            changes.append(judge(row, result, lane.handler.backoff, now, self._rules))
+        return changes
+
+    # --- tend ------------------------------------------------------------------------------
+
+    def tend(self, now: int) -> int | None:
+        """Look after jobs that are stuck and queues that do not move; say when to look again."""
+        if not self._jobs and not self._ready:
+            return None
+        again: list[int] = []
+        hoarded: list[Row] = []
+        harvests = []
+        with self.lanes.lock:
+            for job in list(self._jobs):
+                if job.lane.handler.mode is not Mode.SYNC or not (job.rows or job.done):
+                    continue
+                if now - job.started_at < _STUCK:
+                    again.append(job.started_at + _STUCK)
+                    continue
+                self._take_back(job, now)
+                harvests.append((job.lane, *self._harvest(job)))
+                again.append(now + _STUCK)
+            for lane in self.lanes:
+                if len(lane.rows) <= lane.cap or lane.handler.mode is Mode.PULL:
+                    continue
+                if now - lane.moved_at < _HOARDED:
+                    again.append(lane.moved_at + _HOARDED)
+                    continue
+                while len(lane.rows) > lane.cap:
+                    hoarded.append(lane.rows.pop())
+        for lane, done, others in harvests:
+            self._report(lane, done, others, [])
+            self.feed_threads(lane.cap)
+        if hoarded:
+            self.return_rows(hoarded)
+        return min(again, default=None)
+
+    def _take_back(self, job: Job, now: int) -> None:
+        """Put what a slow job has not begun to the front of its lane again."""
+        rest: deque[Row] = deque()
+        while job.rows:
+            try:
+                rest.appendleft(job.rows.pop())
+            except IndexError:
+                break
+        if not rest:
+            return
+        lane = job.lane
+        lane.measure(max(1, len(job.done)), now - job.started_at)
+        if not lane.rows:
+            self._ready.append(lane)
+            lane.moved_at = now
+        lane.rows.extendleft(reversed(rest))
+
+    def abandon(self) -> None:
+        """Settle what running jobs have done, and free the claims of what still runs."""
+        with self.lanes.lock:
+            jobs = list(self._jobs)
+            harvests = [(job, *self._harvest(job)) for job in jobs]
+        for job, done, others in harvests:
+            current = [job.current] if job.current else job.running
+            self._report(job.lane, done, others, [])
+            self._settler.report([], [interrupted(row) for row in current])
+
+    def interrupt(self, job: Job) -> None:
+        """Free the claims of a job whose handler was cancelled by us: no failure is counted."""
+        job.dropped.extend(job.running)
+        self._settler.report([], [interrupted(row) for row in job.running])
+        job.running = []
+
+    def return_rows(self, rows: list[Row]) -> None:
+        """Give claims back to the store that were not begun."""
+        self.lanes.let_go(rows)
+        self._suspects_gone(rows)
+        self._settler.report([], [give_back(row) for row in rows])
+
+    def unqueue(self) -> list[Row]:
+        """Take out every row that waits for a worker (no job has begun it) and return them."""
+        with self.lanes.lock:
+            rows = [row for lane in self.lanes for row in lane.rows]
+            for lane in self.lanes:
+                lane.rows = deque()
+            self._ready.clear()
+            for job in self._jobs:
+                while job.rows and job.lane.handler.mode is Mode.SYNC:
+                    try:
+                        rows.append(job.rows.pop())
+                    except IndexError:
+                        break
+        return rows
+
+    def _suspects_gone(self, *groups: list[Row]) -> None:
+        if self.suspects:
+            gone = sum(1 for rows in groups for row in rows if row[CRASHES])
+            if gone:
+                with self.lanes.lock:
+                    self.suspects = max(0, self.suspects - gone)
+                self.room_made()
+
+    def _error(
+        self,
+        level: Level,
+        text: str,
+        event_id: str | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self._tally.errors += 1
+        self._observers.error(ErrorReport(level, "runner", text, event_id, error))

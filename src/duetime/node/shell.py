@@ -1,0 +1,101 @@
+"""A stage is a `step`; this is the thin shell of thread around it.
+
+`step(now)` does what is due and says when to call again, or None for "when someone wakes me".
+A simulation calls the same steps without threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from duetime.clock import MICROS, StoreClock
+
+__all__ = ["Shell", "Stage", "Waker"]
+
+_PAUSE_AFTER_ERROR = MICROS // 10
+_LONGEST_WAIT = 3600 * MICROS
+
+
+class Stage(Protocol):
+    """One part of a node."""
+
+    wake: Callable[[], None]  # set by whoever runs the stage
+
+    def step(self, now: int) -> int | None:
+        """Do what is due at `now`; return when to be called next (µs), or None until woken."""
+
+
+class Waker:
+    """A binary semaphore: a wake before the wait is not lost, many wakes are one."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Let the waiting thread go on, now or as soon as it waits."""
+        with contextlib.suppress(RuntimeError):  # awake already
+            self._lock.release()
+
+    def wait(self, micros: int | None) -> bool:
+        """Wait until woken, at most so many µs; return whether someone woke us."""
+        if micros is None:
+            return self._lock.acquire()
+        if micros <= 0:
+            return self._lock.acquire(blocking=False)
+        return self._lock.acquire(timeout=min(micros, _LONGEST_WAIT) / MICROS)
+
+
+class Shell:
+    """Runs one stage in a thread of its own until told to stop."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        clock: StoreClock,
+        failed: Callable[[str, BaseException], None],
+    ) -> None:
+        self._stage = stage
+        self._name = name
+        self._clock = clock
+        self._failed = failed
+        self._waker = Waker()
+        self._stopping = False
+        stage.wake = self._waker.wake
+        self._thread = threading.Thread(target=self._run, name=f"duetime-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to step."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end after its step."""
+        self._stopping = True
+        self._waker.wake()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread's end, at most so many seconds; return whether it ended."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        now = self._clock.now
+        while not self._stopping:
+            try:
+                again = self._stage.step(now())
+            except Exception as error:  # noqa: BLE001 - a stage outlives faults of store and observers
+                self._failed(self._name, error)
+                again = now() + _PAUSE_AFTER_ERROR
+            self._waker.wait(None if again is None else again - now())

@@ -1,0 +1,449 @@
+"""The door: schedule, cancel, move, look, pull, run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from duetime import inputs
+from duetime.chance import Chance, SystemChance, Tails
+from duetime.clock import Clock, StoreClock, SystemClock, from_micros, to_micros
+from duetime.config import Settings, load
+from duetime.errors import AnswerLost, InvalidInput, LifecycleError
+from duetime.event import Event, Row, State
+from duetime.group import Group
+from duetime.handlers import Handlers
+from duetime.intake import Intake
+from duetime.node.node import Node
+from duetime.observer import LogObserver, Observer, Observers, Statistics
+from duetime.pull import Claims
+from duetime.retry import Backoff
+from duetime.stores import open_store
+from duetime.stores.contract import Answer, Counts, Filter, Member, Store
+from duetime.tally import Lateness, Tally
+
+__all__ = ["Scheduler"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_GROUP = 1000  # wishes written at once, at most
+_CHUNK = 1000  # rows of schedule_many per transaction
+_WATCH = 0.5  # seconds between two looks at the stages
+
+
+class Scheduler:
+    """Schedules events, answers them, and runs as a node.
+
+    `store` is a URL (`sqlite:///shop.db`, `memory://`) or a store object; all other settings are
+    given by keyword, by a `Settings` object, or come from file and environment (see
+    `duetime.config.load`). Nothing is opened before the first call that needs the store.
+    May be shared by threads; a forked child must make its own.
+    """
+
+    def __init__(
+        self,
+        store: str | Store | None = None,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+        observers: Iterable[Observer] = (),
+        **overrides: Any,
+    ) -> None:
+        if isinstance(store, str):
+            overrides["store"] = store
+        if settings is None:
+            settings = load(**overrides)
+        elif overrides:
+            settings = msgspec.structs.replace(settings, **overrides)
+        self.settings = settings
+        self._given = None if isinstance(store, str) else store
+        self._system_clock = clock or SystemClock()
+        self._clock = StoreClock(self._system_clock)
+        self._chance = chance or SystemChance()
+        self.observers = Observers([LogObserver(), *observers])
+        self.tally = Tally()
+        self.lateness = Lateness()
+        backoff = Backoff(
+            retries=settings.retries,
+            first=settings.backoff_first,
+            factor=settings.backoff_factor,
+            maximum=settings.backoff_max,
+        )
+        self.handlers = Handlers(backoff, settings.batch_size)
+        self._lock = threading.RLock()
+        self._store: Store | None = None
+        self._intake: Intake | None = None
+        self._node: Node | None = None
+        self._claims: dict[str, Claims] = {}
+        self._inserts: Group[Row, Event] = Group(self._write_inserts, _GROUP)
+        self._cancels: Group[str, Answer] = Group(self._write_cancels, _GROUP)
+        self._closed = False
+        self._pid = os.getpid()
+
+    # --- handlers ------------------------------------------------------------------------------
+
+    def on(
+        self,
+        kind: str,
+        *,
+        batch: bool | int = False,
+        retry: Backoff | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]:
+        """Register the decorated function as the handler of a kind; it stays callable as itself.
+
+        The function takes the event (with `batch`, a list of at most so many events) and may be
+        async. It returns None or Done, Retry or Dead (with `batch`, also a list of outcomes or
+        a dict of them by id); raising means again, by `retry`. `timeout` in seconds is for async
+        handlers. Raises InvalidInput: `kind_invalid`, `handler_duplicate`, `handler_signature`,
+        `batch_range`, `timeout_range`.
+        """
+
+        def register(function: F) -> F:
+            self.handlers.add(kind, function, batch=batch, retry=retry, timeout=timeout)
+            return function
+
+        return register
+
+    # --- schedule, cancel, move ------------------------------------------------------------------
+
+    def schedule(
+        self,
+        kind: str,
+        payload: Any = None,
+        *,
+        at: datetime | None = None,
+        after: timedelta | float | None = None,
+        id: str | None = None,  # noqa: A002 - the word of the domain
+    ) -> Event:
+        """Store one event, due at an aware datetime or after a timedelta or seconds; now, if none.
+
+        Returns when it is durable. With an `id` that a kept event has already, that event is
+        returned unchanged and its `created` is False. Raises InvalidInput (nothing is written)
+        or StoreError; after AnswerLost it may or may not be stored.
+        """
+        intake = self._ready("schedule")
+        return self._inserts.submit(intake.row(kind, payload, at, after, id))
+
+    def schedule_many(self, wishes: Iterable[Mapping[str, Any]]) -> list[Event]:
+        """Store many events, each a mapping with the arguments of `schedule` by name.
+
+        All are checked before any is written; then they are written in transactions of 1,000.
+        Raises InvalidInput that names the index of the first bad one.
+        """
+        intake = self._ready("schedule_many")
+        rows = [_row(intake, index, wish) for index, wish in enumerate(wishes)]
+        events: list[Event] = []
+        for start in range(0, len(rows), _CHUNK):
+            events += intake.insert(rows[start : start + _CHUNK])
+        return events
+
+    def cancel(self, event_id: str) -> Answer:
+        """Take an event back: CANCELLED (it will never start), IN_FLIGHT, UNKNOWN or DEAD."""
+        self._ready("cancel")
+        return self._cancels.submit(inputs.known_id(event_id))
+
+    def cancel_many(self, ids: Iterable[str]) -> list[Answer]:
+        """Take events back; an answer for each id, in order."""
+        intake = self._ready("cancel_many")
+        known = [inputs.known_id(one) for one in ids]
+        return [
+            _sure(answer)
+            for start in range(0, len(known), _CHUNK)
+            for answer in intake.cancel(known[start : start + _CHUNK])
+        ]
+
+    def reschedule(
+        self,
+        event_id: str,
+        *,
+        at: datetime | None = None,
+        after: timedelta | float | None = None,
+    ) -> Answer:
+        """Move an event: RESCHEDULED (it will not start at the old time), IN_FLIGHT, UNKNOWN, DEAD."""
+        intake = self._ready("reschedule")
+        known = inputs.known_id(event_id)
+        due_at = inputs.due(at, after, intake.now(), self.settings)
+        return _sure(intake.reschedule([(known, due_at)])[0])
+
+    def fire_now(self, event_id: str) -> Answer:
+        """Move an event to now."""
+        return self.reschedule(event_id)
+
+    def redrive(self, event_id: str) -> Answer:
+        """Schedule a dead event again, due now, under its old id."""
+        return self.redrive_many([event_id])[0]
+
+    def redrive_many(self, ids: Iterable[str]) -> list[Answer]:
+        """Schedule dead events again; an answer for each id, in order."""
+        intake = self._ready("redrive_many")
+        known = [inputs.known_id(one) for one in ids]
+        now = intake.now()
+        note = msgspec.json.encode({"at": from_micros(now).isoformat(), "outcome": "redriven"})
+        return [
+            _sure(answer)
+            for start in range(0, len(known), _CHUNK)
+            for answer in intake.redrive(known[start : start + _CHUNK], now, note)
+        ]
+
+    # --- look --------------------------------------------------------------------------------------
+
+    def get(self, event_id: str) -> Event | None:
+        """Return an event that is kept, dead ones included, or None."""
+        self._ready("get")
+        return self.store.get([inputs.known_id(event_id)])[0]
+
+    def find(
+        self,
+        *,
+        kind: str | None = None,
+        state: State | None = None,
+        due_from: datetime | None = None,
+        due_until: datetime | None = None,
+        limit: int = 100,
+        after: Event | None = None,
+    ) -> list[Event]:
+        """Return a page of events by due time; `after` is the last event of the page before."""
+        self._ready("find")
+        wanted = Filter(
+            kind=None if kind is None else inputs.kind(kind),
+            state=None if state is None else State(state),
+            due_from=None if due_from is None else to_micros(inputs.moment(due_from)),
+            due_until=None if due_until is None else to_micros(inputs.moment(due_until)),
+        )
+        return self.store.find(wanted, inputs.page(limit), after)
+
+    def dead(
+        self, *, kind: str | None = None, limit: int = 100, after: Event | None = None
+    ) -> list[Event]:
+        """Return a page of dead events, in the order they died."""
+        return self.find(kind=kind, state=State.DEAD, limit=limit, after=after)
+
+    def counts(self) -> Counts:
+        """Count what is kept, by state and kind; reads the whole index."""
+        intake = self._ready("counts")
+        return self.store.counts(intake.now())
+
+    def statistics(self) -> Statistics:
+        """Return the figures of this process since the last report."""
+        node = self._node
+        if node is None:
+            raise LifecycleError("statistics() needs a node: call start() first.")
+        return node.reporter.figures(self._clock.now())
+
+    def members(self) -> list[Member]:
+        """Return the nodes on the roll, as this node's last beat read it."""
+        return self._node.keeper.members if self._node else []
+
+    # --- run ---------------------------------------------------------------------------------------
+
+    def claims(self, kind: str, *, prefetch: int = 1, retry: Backoff | None = None) -> Claims:
+        """Pull events of a kind instead of being called; starts the node if it does not run.
+
+        `prefetch` is how many are claimed at once while iterating.
+        """
+        self.handlers.pull(kind, retry)
+        node = self.start()
+        with self._lock:
+            if kind not in self._claims:
+                lane = node.lanes.get(kind)
+                assert lane is not None
+                self._claims[kind] = Claims(node, lane, self._clock, max(1, prefetch))
+            return self._claims[kind]
+
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Node:
+        """Make this process a node, in threads beside the caller's; return it.
+
+        Async handlers run on `loop`, or on one in a thread of its own.
+        """
+        self._ready("start")
+        with self._lock:
+            if self._node is None:
+                node = self.make_node()
+                node.runner.feed_pull = lambda lane: self._claims[lane.kind].notify()
+                if loop is not None:
+                    node.loops.use(loop)
+                node.start()
+                self._node = node
+                self._set_node(node)
+            return self._node
+
+    def make_node(self) -> Node:
+        """Return the node of this process without starting it (simulations step it themselves)."""
+        return Node(
+            self.store,
+            self.handlers,
+            self.settings,
+            self._clock,
+            self.observers,
+            self.tally,
+            self.lateness,
+            self._chance.random,
+            lambda: f"{self._chance.getrandbits(96):024x}",
+            self._info,
+        )
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop being a node: no new claims; handlers get `grace` seconds, then are given back."""
+        with self._lock:
+            node, self._node = self._node, None
+            self._set_node(None)
+        if node is not None:
+            for claims in self._claims.values():
+                claims.close()
+            node.stop(grace)
+            self._claims.clear()
+
+    def run(self) -> None:
+        """Be a node until SIGTERM or SIGINT; a second signal ends the grace time at once.
+
+        Outside the main thread no signals are caught: end it with `stop()`.
+        """
+        self.start()
+        with self.signals() as ended:
+            try:
+                while not ended.wait(_WATCH) and self.is_running("run"):
+                    pass
+            finally:
+                self.stop()
+
+    def is_running(self, call: str) -> bool:
+        """Tell whether the node runs; LifecycleError if one of its stages has died."""
+        node = self._node
+        if node is not None and not node.running:
+            raise LifecycleError(f"{call}(): a stage of the node has died; see the log.")
+        return node is not None
+
+    @contextmanager
+    def signals(self) -> Iterator[threading.Event]:
+        """Catch SIGTERM and SIGINT: the first sets the event, the next ends the grace time.
+
+        Only the main thread can catch signals; elsewhere the event is never set.
+        """
+        ended, node = threading.Event(), self._node
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            if ended.is_set() and node is not None:
+                node.hurry()
+            ended.set()
+
+        main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
+        before = {number: signal.signal(number, on_signal) for number in numbers}
+        try:
+            yield ended
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def close(self) -> None:
+        """Stop, and let go of the store; safe to call twice."""
+        if self._pid == os.getpid():
+            self.stop()
+            with self._lock:
+                self._closed = True
+                if self._store is not None:
+                    self._store.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store, opened at first use."""
+        with self._lock:
+            if self._store is None:
+                self._store = self._given or open_store(self.settings, self._system_clock)
+            return self._store
+
+    @property
+    def opened(self) -> bool:
+        """Whether the store was opened and its clock measured."""
+        return self._intake is not None and self._intake.is_measured
+
+    @property
+    def intake(self) -> Intake:
+        """Where wishes become rows."""
+        return self._ready("intake")
+
+    def _ready(self, call: str) -> Intake:
+        if self._closed:
+            raise LifecycleError(f"{call}() came after close().", code="closed")
+        if self._pid != os.getpid():
+            raise LifecycleError(
+                f"{call}() in a forked child: make a new Scheduler after the fork.", code="forked"
+            )
+        if self._intake is None:
+            with self._lock:
+                if self._intake is None:
+                    self._intake = Intake(
+                        self.store,
+                        self.settings,
+                        self._clock,
+                        Tails(self._chance),
+                        self.observers,
+                        self.tally,
+                    )
+        return self._intake
+
+    def _set_node(self, node: Node | None) -> None:
+        if self._intake is not None:
+            self._intake.node = node
+
+    def _write_inserts(self, rows: list[Row]) -> Sequence[Event]:
+        return self._ready("schedule").insert(rows)
+
+    def _write_cancels(self, ids: list[str]) -> Sequence[Answer | AnswerLost]:
+        return self._ready("cancel").cancel(ids)
+
+    def _info(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "kinds": sorted(handler.kind for handler in self.handlers),
+            }
+        )
+
+
+def _row(intake: Intake, index: int, wish: Mapping[str, Any]) -> Row:
+    unknown = wish.keys() - {"kind", "payload", "at", "after", "id"}
+    if unknown or "kind" not in wish:
+        what = f"unknown field {min(unknown)!r}" if unknown else "no kind"
+        raise InvalidInput(f"Event {index}: {what}.", code="field_unknown", field=f"[{index}]")
+    try:
+        return intake.row(
+            wish["kind"], wish.get("payload"), wish.get("at"), wish.get("after"), wish.get("id")
+        )
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"Event {index}: {error}", code=error.code, field=f"[{index}].{error.field}"
+        ) from None
+
+
+def _sure(answer: Answer | AnswerLost) -> Answer:
+    if isinstance(answer, AnswerLost):
+        raise answer
+    return answer

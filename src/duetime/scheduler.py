@@ -375,7 +375,9 @@ class Scheduler:
         """The store, opened at first use."""
         with self._lock:
             if self._store is None:
-                self._store = self._given or open_store(self.settings, self._system_clock)
+                self._store = self._given or open_store(
+                    self.settings, self._system_clock, create=True
+                )
             return self._store
 
     @property

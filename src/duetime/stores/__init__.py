@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from duetime.clock import Clock
+from typing import TYPE_CHECKING
+
 from duetime.config import Settings, parse_store
-from duetime.stores.contract import Store
-from duetime.stores.memory import MemoryStore
-from duetime.stores.sqlite import SqliteStore
+from duetime.errors import SchemaError
 
-__all__ = ["MemoryStore", "SqliteStore", "open_store"]
+if TYPE_CHECKING:
+    from duetime.clock import Clock
+    from duetime.stores.contract import Store
+
+__all__ = ["open_store"]
 
 
-def open_store(settings: Settings, clock: Clock | None = None) -> Store:
-    """Return the store that the settings name; nothing is opened before its first call.
+def open_store(settings: Settings, clock: Clock | None = None, *, create: bool = False) -> Store:
+    """Return the store that the settings name.
 
-    Raises ConfigError for a URL or namespace that cannot be.
+    With `create`, an embedded file that has no tables gets them, so that a program can begin
+    without a migration; tables of another version are always left to `duetime migrate`. Without
+    it, nothing is opened before the first call. A driver is imported only when its store is named.
+    Raises ConfigError for a URL or namespace that cannot be, StoreError for a file that cannot.
     """
     url = parse_store(settings.store)
     if url.scheme == "memory":
+        from duetime.stores.memory import MemoryStore  # noqa: PLC0415 - only what is named
+
         return MemoryStore(settings.shards, clock)
-    return SqliteStore(
+    from duetime.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is named
+
+    store = SqliteStore(
         url.path,
         prefix=f"{settings.namespace}_",
         shards=settings.shards,
@@ -27,3 +37,11 @@ def open_store(settings: Settings, clock: Clock | None = None) -> Store:
         busy_timeout=settings.busy_timeout,
         clock=clock,
     )
+    if create:
+        try:
+            store.get(["-"])
+        except SchemaError as error:
+            if error.code != "schema_missing":
+                raise
+            store.migrate()
+    return store

@@ -6,6 +6,7 @@ from duetime.config import Settings
 from duetime.errors import (
     AnswerLost,
     ConfigError,
+    CorruptPayload,
     DuetimeError,
     InvalidInput,
     LifecycleError,
@@ -32,6 +33,7 @@ __all__ = [
     "Claims",
     "Clock",
     "ConfigError",
+    "CorruptPayload",
     "Counts",
     "Dead",
     "Done",

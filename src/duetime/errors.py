@@ -1,15 +1,16 @@
 """Everything that can go wrong, drawn at the top; each error has a stable code and says what to do.
 
 DuetimeError
-├── InvalidInput          refused before anything was written
-│   └── ConfigError       a setting, a file or a URL is wrong
-├── LifecycleError        a call at the wrong time: after close, in a forked child, …
-└── StoreError            the store did not do what was asked
-├── StoreUnavailable  it surely did not happen; trying again is safe
-├── AnswerLost        it may or may not have happened
-├── StoreFull         no room left; it did not happen
-├── StoreUnsupported  this database, or the way it is set up, cannot keep the promises
-└── SchemaError       the tables are missing, older or newer than this program
+├── InvalidInput            refused before anything was written
+│   └── ConfigError         a setting, a file or a URL is wrong
+├── CorruptPayload          the stored payload of an event is not JSON
+├── LifecycleError          a call at the wrong time: after close, in a forked child, …
+├── StoreError              the store did not do what was asked
+│   ├── StoreUnavailable    it surely did not happen; trying again is safe
+│   ├── AnswerLost          it may or may not have happened
+│   ├── StoreFull           no room left; it did not happen
+│   ├── StoreUnsupported    this database, or the way it is set up, cannot keep the promises
+│   └── SchemaError         the tables are missing, older or newer than this program
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 __all__ = [
     "AnswerLost",
     "ConfigError",
+    "CorruptPayload",
     "DuetimeError",
     "InvalidInput",
     "LifecycleError",
@@ -54,6 +56,12 @@ class ConfigError(InvalidInput):
     """A setting, a configuration file or a store URL was refused."""
 
     code = "config_invalid"
+
+
+class CorruptPayload(DuetimeError, ValueError):
+    """The stored payload of an event is not JSON; an attempt that meets it makes the event dead."""
+
+    code = "payload_corrupt"
 
 
 class LifecycleError(DuetimeError, RuntimeError):

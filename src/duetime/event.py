@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from duetime import codec
 from duetime.clock import from_micros
+from duetime.errors import CorruptPayload
 
 __all__ = [
     "ATTEMPT",
@@ -29,6 +30,7 @@ __all__ = [
     "Place",
     "Row",
     "State",
+    "history_of",
     "id_of",
     "is_made_id",
     "make_id",
@@ -104,6 +106,15 @@ def id_of(row: Row) -> str:
     return row[3] or f"e{row[0]:015x}{row[2]:03x}{row[1]:015x}"
 
 
+def history_of(data: bytes | None) -> list[dict[str, Any]]:
+    """Return the entries of a stored history; what is not one is left out, never an error."""
+    try:
+        kept = codec.decode(data) if data else []
+    except ValueError:
+        return []
+    return [entry for entry in kept if isinstance(entry, dict)] if isinstance(kept, list) else []
+
+
 class Event:
     """Something that is to happen at a time: what `schedule` returns and a handler receives.
 
@@ -144,8 +155,12 @@ class Event:
         try:
             return self._payload
         except AttributeError:
+            pass
+        try:
             self._payload: Any = codec.decode(self._row[5])
-            return self._payload
+        except ValueError as error:
+            raise CorruptPayload(f"The payload of {self.id} is not JSON ({error}).") from None
+        return self._payload
 
     @property
     def due_at(self) -> datetime:
@@ -182,7 +197,7 @@ class Event:
         """What came of earlier attempts, oldest first (the newest are kept): dicts with keys
         `at` (RFC 3339), `attempt`, `outcome` and, where there was one, `error`.
         """
-        return codec.decode(self._row[11]) if self._row[11] else []
+        return history_of(self._row[11])
 
     @property
     def last_error(self) -> str | None:

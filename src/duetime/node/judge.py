@@ -10,7 +10,7 @@ import msgspec
 
 from duetime import codec
 from duetime.clock import MICROS, from_micros, to_micros
-from duetime.errors import DuetimeError
+from duetime.errors import CorruptPayload, DuetimeError
 from duetime.event import (
     ATTEMPT,
     CRASHES,
@@ -22,6 +22,7 @@ from duetime.event import (
     SHARD,
     TAIL,
     Row,
+    history_of,
 )
 from duetime.outcome import UNCHANGED, Dead, Retry
 from duetime.retry import Backoff
@@ -58,6 +59,9 @@ def judge(
     if isinstance(result, Dead):
         history = note(row[HISTORY], now, row[ATTEMPT], "dead", result.reason, rules.kept)
         return Death(row, now, _cut(result.reason), failures, history)
+    if isinstance(result, CorruptPayload):
+        history = note(row[HISTORY], now, row[ATTEMPT], "dead", str(result), rules.kept)
+        return Death(row, now, str(result), failures, history)
     payload, due, error = row[PAYLOAD], None, None
     if isinstance(result, Retry):
         try:
@@ -121,10 +125,7 @@ def note(
     history: bytes | None, now: int, attempt: int, outcome: str, error: str | None, kept: int
 ) -> bytes:
     """Return the history with one more entry; only the newest `kept` stay, old errors cut."""
-    try:
-        entries: list[dict[str, Any]] = codec.decode(history) if history else []
-    except ValueError:
-        entries = []
+    entries = history_of(history)
     for entry in entries:
         if "error" in entry:
             entry["error"] = str(entry["error"])[:_OLD_ERROR]
@@ -135,7 +136,7 @@ def note(
     }
     if error is not None:
         newest["error"] = _cut(error)
-    return msgspec.json.encode([*entries, newest][-kept:])
+    return msgspec.json.encode([*entries, newest][-kept:] if kept else [])
 
 
 def describe(error: BaseException) -> str:

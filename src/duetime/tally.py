@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,6 +11,7 @@ __all__ = ["Lateness", "Tally"]
 
 _STEPS = 16  # buckets per doubling: a quantile is read within 6 % of its true value
 _BUCKETS = 44 * _STEPS
+_ASIDE = 500_000  # values not yet sorted in, at most
 
 
 class Tally(msgspec.Struct):
@@ -38,49 +40,70 @@ class Tally(msgspec.Struct):
 
 
 class Lateness:
-    """A histogram of fired minus due in µs, with logarithmic buckets."""
+    """A histogram of fired minus due in µs, with logarithmic buckets.
 
-    __slots__ = ("_buckets", "count", "maximum", "minimum", "total")
+    Values are only put aside when they come and sorted into buckets when someone reads, or when
+    many have gathered: at the instant of a spike every microsecond per event counts.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._aside: list[int] = []
         self._buckets = [0] * _BUCKETS
-        self.count = 0
-        self.total = 0
-        self.maximum = 0
-        self.minimum = 0
+        self._count = 0
+        self._maximum = 0
+        self._minimum = 0
 
-    def add(self, values: Iterable[int]) -> None:
+    def add(self, values: Sequence[int]) -> None:
         """Count lateness values in µs."""
-        buckets = self._buckets
-        top = low = None
-        for value in values:
-            buckets[_bucket(value)] += 1
-            self.count += 1
-            self.total += value
-            if top is None or value > top:
-                top = value
-            if low is None or value < low:
-                low = value
-        if top is not None and low is not None:
-            self.minimum = low if self.count == 1 else min(self.minimum, low)
-            self.maximum = max(self.maximum, top)
+        with self._lock:
+            self._aside.extend(values)
+            if len(self._aside) > _ASIDE:
+                self._sort_in()
+
+    @property
+    def count(self) -> int:
+        """How many values were added."""
+        with self._lock:
+            self._sort_in()
+            return self._count
+
+    @property
+    def maximum(self) -> int:
+        """The largest value in µs; 0 if there is none."""
+        with self._lock:
+            self._sort_in()
+            return self._maximum
+
+    @property
+    def minimum(self) -> int:
+        """The smallest value in µs; 0 if there is none."""
+        with self._lock:
+            self._sort_in()
+            return self._minimum
 
     def quantile(self, share: float) -> int:
         """Return the lateness in µs that this share of the events does not exceed; 0 if none."""
-        rank, seen = share * self.count, 0
-        for index, count in enumerate(self._buckets):
-            seen += count
-            if count and seen >= rank:
-                return min(_upper(index), self.maximum)
-        return self.maximum
+        with self._lock:
+            self._sort_in()
+            rank, seen = share * self._count, 0
+            for index, count in enumerate(self._buckets):
+                seen += count
+                if count and seen >= rank:
+                    return min(_upper(index), self._maximum)
+            return self._maximum
 
-    def copy(self) -> Lateness:
-        """Return a copy that no longer changes."""
-        twin = Lateness()
-        twin._buckets = self._buckets[:]
-        twin.count, twin.total = self.count, self.total
-        twin.maximum, twin.minimum = self.maximum, self.minimum
-        return twin
+    def _sort_in(self) -> None:
+        values, self._aside = self._aside, []
+        if not values:
+            return
+        buckets = self._buckets
+        for value in values:
+            buckets[_bucket(value)] += 1
+        low, top = min(values), max(values)
+        self._minimum = min(self._minimum, low) if self._count else low
+        self._maximum = max(self._maximum, top)
+        self._count += len(values)
 
 
 def _bucket(value: int) -> int:

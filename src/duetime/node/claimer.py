@@ -33,6 +33,7 @@ _SPIKE_LOOK = MICROS // 4  # how often the coming seconds are looked at
 _SAMPLE = 4096  # events of one shard that such a look reads at most
 _SUSPECTS = 64  # events that may have killed a node, held at once; after a second death: 1
 _MANY = 1_000_000
+_GAP = MICROS // 500  # shortest time between two steps, however much room workers make
 _ASIDE = MICROS // 2  # how often parked events and suspects are looked for
 
 
@@ -82,6 +83,7 @@ class Claimer:
         self._spike_at = 0
         self._spike_shard = 0
         self._next_tick = 0
+        self._last_step = 0
         self._unsure: list[tuple[int, tuple[int, ...], int, int, Kinds, tuple[int, int]]] = []
         self.hungry = False  # whether a kind had more to claim than it had room for
         self.stopped = False
@@ -131,8 +133,13 @@ class Claimer:
             return None
         if not self._fence.is_open(self._clock.boot()) or not self._keeper.shards:
             return now + self._poll
-        if not self._behind and not self.hungry and now < self._next_tick <= self._sweep_at:
-            return self._next_tick
+        if not self._behind and now < self._next_tick <= self._sweep_at:
+            early = self._last_step + _GAP
+            if not self.hungry:
+                return self._next_tick
+            if now < early:
+                return early
+        self._last_step = now
         try:
             return self._step(now)
         except StoreError as error:
@@ -152,6 +159,10 @@ class Claimer:
             self._claim_aside(now)
         if self._behind:
             self._catch_up(now, room, narrow)
+            if now >= self._next_tick:
+                self._next_tick = now + self._tick
+                for lane in narrow:
+                    self._claim_narrow(lane, now, now + self._lead)
             return now
         again = self._claim_near(now, room, narrow)
         if now >= self._spike_at:

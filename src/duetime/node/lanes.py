@@ -22,6 +22,10 @@ __all__ = ["STALLED", "Job", "Lane", "Lanes"]
 STALLED = MICROS // 20  # a queue that has not moved for so long (µs) gets no more claims
 _CHUNK = 1000  # µs: how long the rows given to a worker at once should take in all
 _CHUNK_ROWS = 2000  # rows given to a worker at once, at most
+# A handler quicker than this (µs) does not wait for anything outside: more threads than two only
+# pass the interpreter to and fro.
+_COMPUTING = 50
+_COMPUTERS = 2
 _WEIGHT = 0.3  # of the newest measurement in the pace
 
 
@@ -70,6 +74,13 @@ class Lane:
         if self.pace == 0.0:
             return 1
         return max(1, min(_CHUNK_ROWS, int(_CHUNK / self.pace)))
+
+    def jobs(self) -> int:
+        """Return how many workers it is worth waking for what waits."""
+        jobs = -(-len(self.rows) // self.chunk())
+        if 0.0 < self.pace < _COMPUTING:
+            jobs = min(jobs, _COMPUTERS)
+        return min(jobs, self.cap)
 
     def measure(self, count: int, micros: int) -> None:
         """Learn from `count` events that took so long."""

@@ -60,7 +60,7 @@ class Reporter:
         def rate(name: str) -> float:
             return float(getattr(tally, name) - getattr(self._last, name)) / seconds
 
-        lateness = self._lateness.copy()
+        lateness = self._lateness
         return Statistics(
             at=now,
             waiting=waiting,

@@ -85,9 +85,9 @@ class Runner:
                 if mode in _THREADED:
                     self._ready.append(lane)
             lane.rows.extend(rows)
-            jobs = -(-len(lane.rows) // lane.chunk())
+            jobs = lane.jobs()
         if mode in _THREADED:
-            self.feed_threads(min(jobs, lane.cap))
+            self.feed_threads(jobs)
         elif mode is Mode.PULL:
             self.feed_pull(lane)
         else:

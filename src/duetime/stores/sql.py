@@ -1,4 +1,4 @@
-"""SQL kept as SQL: named statements from `queries.sql`, and numbered schema files with checksums."""
+"""SQL kept as SQL: named statements of `queries.sql`, and numbered schema files with checksums."""
 
 from __future__ import annotations
 

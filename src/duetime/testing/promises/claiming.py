@@ -33,7 +33,7 @@ KINDS = [
 ]
 
 
-def claim(
+def _claim(
     store: Store,
     limit: int = 1000,
     low: int = T,
@@ -61,7 +61,7 @@ class Claiming:
     def test_bounds_are_inclusive(self, store: Store) -> None:
         """A claim takes what is due from low to high, both included, and nothing beyond."""
         store.insert([row(T + offset) for offset in (-1, 0, 5, 9, 10)])
-        assert [held[0] for held in claim(store, low=T, high=T + 9)] == [T, T + 5, T + 9]
+        assert [held[0] for held in _claim(store, low=T, high=T + 9)] == [T, T + 5, T + 9]
 
     def test_only_the_shards_asked_for(self, store: Store) -> None:
         """A claim leaves other shards alone, the parking shard among them."""
@@ -74,7 +74,7 @@ class Claiming:
         """The answer is sorted by due time across shards."""
         due = [T + i * 7919 % 500 for i in range(200)]
         store.insert([row(at, shard=i % store.shards) for i, at in enumerate(due)])
-        assert [held[0] for held in claim(store)] == sorted(due)
+        assert [held[0] for held in _claim(store)] == sorted(due)
 
     @pytest.mark.parametrize("shards", [1, 3])
     def test_the_limit_is_exact_at_one_instant(self, store: Store, shards: int) -> None:
@@ -83,23 +83,23 @@ class Claiming:
         store.insert(rows)
         taken: list[Row] = []
         for size in [30] * 8 + [10]:
-            held = claim(store, 30)
+            held = _claim(store, 30)
             assert len(held) == size
             taken += held
-        assert claim(store, 30) == []
+        assert _claim(store, 30) == []
         assert sorted(map(id_of, taken)) == sorted(map(id_of, rows))
 
     def test_the_limit_is_exact_among_claimed_rows(self, store: Store) -> None:
         """Rows that others hold, or that have crashed, do not count towards the limit."""
         store.insert([row(T + i, crashes=i % 2) for i in range(20)])
-        assert len(claim(store, 3)) == 3
-        assert len(claim(store, 5)) == 5
-        assert [held[0] for held in claim(store, 5)] == [T + 16, T + 18]
+        assert len(_claim(store, 3)) == 3
+        assert len(_claim(store, 5)) == 5
+        assert [held[0] for held in _claim(store, 5)] == [T + 16, T + 18]
 
     def test_soonest_first_within_a_shard(self, store: Store) -> None:
         """Where the limit cuts a shard, the soonest of it are taken."""
         store.insert([row(T + i * 37 % 100) for i in range(100)])
-        assert [held[0] for held in claim(store, 40)] == [T + i for i in range(40)]
+        assert [held[0] for held in _claim(store, 40)] == [T + i for i in range(40)]
 
     def test_shards_are_filled_in_turn(self, store: Store) -> None:
         """Every shard is emptied before the next one that was named is begun."""
@@ -114,15 +114,15 @@ class Claiming:
     def test_no_room_no_claim(self, store: Store, limit: int) -> None:
         """A claim without room takes nothing."""
         store.insert([row()])
-        assert claim(store, limit) == []
-        assert len(claim(store, 1)) == 1
+        assert _claim(store, limit) == []
+        assert len(_claim(store, 1)) == 1
 
     @pytest.mark.parametrize("limit", [1000, 6, 1])
     @pytest.mark.parametrize(("kinds", "expected"), KINDS)
     def test_kinds(self, store: Store, kinds: Kinds, expected: str, limit: int) -> None:
         """A claim takes only these kinds, or all but those, and fills its limit from them."""
         store.insert([row(T + i, kind="abc"[i % 3], shard=i % 2) for i in range(30)])
-        held = claim(store, limit, kinds=kinds)
+        held = _claim(store, limit, kinds=kinds)
         assert {each[4] for each in held} <= set(expected.split())
         assert len(held) == min(limit, 10 * len(expected.split()))
 
@@ -130,15 +130,15 @@ class Claiming:
     def test_crashes(self, store: Store, limit: int) -> None:
         """A plain claim passes by what has crashed; one that asks for crashes takes only that."""
         store.insert([row(T + i, crashes=i) for i in range(5)])
-        assert [held[8] for held in claim(store, limit)] == [0]
-        assert [held[8] for held in claim(store, limit, crashes=(2, 3))] == [2, 3][:limit]
-        assert [held[8] for held in claim(store, 1000, crashes=(1, 1))] == [1]
+        assert [held[8] for held in _claim(store, limit)] == [0]
+        assert [held[8] for held in _claim(store, limit, crashes=(2, 3))] == [2, 3][:limit]
+        assert [held[8] for held in _claim(store, 1000, crashes=(1, 1))] == [1]
 
     def test_no_row_is_claimed_twice(self, store: Store) -> None:
         """What one claim holds another does not get."""
         store.insert([row() for _ in range(10)])
-        first = claim(store, 6)
-        second = claim(store, 6)
+        first = _claim(store, 6)
+        second = _claim(store, 6)
         assert len(first) == 6
         assert len(second) == 4
         assert not {id_of(held) for held in first} & {id_of(held) for held in second}
@@ -179,7 +179,7 @@ class Claiming:
 
         def drain(_: int) -> list[str]:
             taken: list[str] = []
-            while held := claim(store, 7):
+            while held := _claim(store, 7):
                 taken += map(id_of, held)
             return taken
 
@@ -200,7 +200,7 @@ class Claiming:
         def take(_: int) -> list[str]:
             taken: list[str] = []
             for _tries in range(60):
-                taken += map(id_of, claim(store, 5))
+                taken += map(id_of, _claim(store, 5))
             return taken
 
         with ThreadPoolExecutor(2) as pool:

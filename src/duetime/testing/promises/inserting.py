@@ -29,14 +29,14 @@ PAYLOADS = [
 ALIKE = ["a", "A", "a ", "a-", "a_", "aa", "\u00e4", "order-1", "Order-1", "order-10", "x" * 64]
 
 
-def total(store: Store) -> int:
+def _total(store: Store) -> int:
     """Return how many events are kept, dead or alive."""
     counts = store.counts(T)
     states = (counts.scheduled, counts.claimed, counts.parked, counts.dead)
     return sum(sum(state.values()) for state in states)
 
 
-def first_form(event_id: str) -> Row:
+def _first_form(event_id: str) -> Row:
     """Return the row that an event with a made id was inserted as."""
     place = place_of(event_id)
     assert place is not None
@@ -89,19 +89,19 @@ class Inserting:
 
     @pytest.mark.parametrize("way", STATES)
     def test_a_made_id_again_changes_nothing(self, store: Store, way: str) -> None:
-        """A row without a name inserted again is not stored twice, wherever the event is by then."""
+        """A row without a name is not stored twice, wherever its event is by then."""
         event_id = in_state(store, way)
         before = kept(store, event_id)
-        assert store.insert([first_form(event_id), row(T + SECOND)]) == [None, None]
+        assert store.insert([_first_form(event_id), row(T + SECOND)]) == [None, None]
         after = kept(store, event_id)
         assert (after.row, after.state) == (before.row, before.state)
-        assert total(store) == 2
+        assert _total(store) == 2
 
     def test_a_made_id_twice_in_one_call(self, store: Store) -> None:
         """One row without a name twice in one call is one event."""
         fresh = row()
         assert store.insert([fresh, fresh]) == [None, None]
-        assert total(store) == 1
+        assert _total(store) == 1
 
     @pytest.mark.parametrize("way", STATES)
     def test_a_given_id_again_answers_the_event(self, store: Store, way: str) -> None:
@@ -113,7 +113,7 @@ class Inserting:
         assert not found.created
         assert (found.row, found.state) == (before.row, before.state)
         assert kept(store, "order-1").row == before.row
-        assert total(store) == 1
+        assert _total(store) == 1
 
     def test_a_given_id_twice_in_one_call(self, store: Store) -> None:
         """Of two rows with one name in one call the first counts."""
@@ -123,7 +123,7 @@ class Inserting:
         assert refused is not None
         assert not refused.created
         assert refused.row == first
-        assert total(store) == 1
+        assert _total(store) == 1
 
     def test_answers_stand_where_the_rows_stood(self, store: Store) -> None:
         """In a call of known and new rows, named and not, each row has its own answer."""
@@ -134,7 +134,7 @@ class Inserting:
         assert [event.id if event else None for event in answers] == [
             *(None, "a", None, None, "b", None, None)
         ]
-        assert total(store) == 6
+        assert _total(store) == 6
 
     def test_ids_that_look_alike_are_different(self, store: Store) -> None:
         """Ids that differ in case, length or last character are different events."""
@@ -143,7 +143,7 @@ class Inserting:
         found = store.get(ALIKE)
         assert [event and event.kind for event in found] == [each[4] for each in rows]
         assert store.cancel(["a"]) == [Answer.CANCELLED]
-        assert total(store) == len(ALIKE) - 1
+        assert _total(store) == len(ALIKE) - 1
 
     def test_a_name_like_a_made_id_is_that_id(self, store: Store) -> None:
         """An id of the made form that is given as a name does not stand beside its event."""
@@ -152,7 +152,7 @@ class Inserting:
         (found,) = store.insert([row(T + SECOND, name=id_of(fresh))])
         assert found is not None
         assert found.row == fresh
-        assert total(store) == 1
+        assert _total(store) == 1
 
     @pytest.mark.parametrize("name", [None, "order-1"])
     def test_ids_are_free_after_a_cancel(self, store: Store, name: str | None) -> None:
@@ -184,7 +184,7 @@ class Inserting:
         assert claim_all(store) == []
         settled = store.settle(Settlement(ranges=[Range(born, (0,), T, T)], done=[fresh]))
         assert settled.done + settled.ranges == 1
-        assert total(store) == 0
+        assert _total(store) == 0
 
     def test_a_thousand_at_once(self, store: Store) -> None:
         """A call with a thousand rows in any order stores every one."""

@@ -13,7 +13,7 @@ from duetime.testing.promises.given import SECOND, T, everywhere, kept, number, 
 __all__ = ["Keeping"]
 
 
-def held_by(store: Store, node: int, rows: Sequence[Row]) -> list[Row]:
+def _held_by(store: Store, node: int, rows: Sequence[Row]) -> list[Row]:
     """Insert rows and let a node claim them all."""
     store.insert(rows)
     return store.claim(number(node), everywhere(store), 0, T + 60 * SECOND, 1000, crashes=(0, 99))
@@ -96,9 +96,9 @@ class Keeping:
 
     def test_owners(self, store: Store) -> None:
         """Owners are the nodes that hold claims in these shards due by then, each once."""
-        held_by(store, 3, [row(T), row(T + 1), row(T, shard=1)])
-        held_by(store, 4, [row(T + 5)])
-        held_by(store, 2**31 - 1, [row(T, shard=2), row(T, shard=PARKING)])
+        _held_by(store, 3, [row(T), row(T + 1), row(T, shard=1)])
+        _held_by(store, 4, [row(T + 5)])
+        _held_by(store, 2**31 - 1, [row(T, shard=2), row(T, shard=PARKING)])
         store.insert([row(T)])
         assert store.owners([0, 1], T + 5) == {3, 4}
         assert store.owners([0, 1], T + 4) == {3}
@@ -108,8 +108,8 @@ class Keeping:
 
     def test_rescue_frees_one_node(self, store: Store) -> None:
         """A rescue frees all claims of one node and leaves those of its neighbours."""
-        theirs = held_by(store, 5, [row(T), row(T + 1, name="n"), row(T + 2, shard=PARKING)])
-        others = held_by(store, 6, [row(T)]) + held_by(store, 4, [row(T)])
+        theirs = _held_by(store, 5, [row(T), row(T + 1, name="n"), row(T + 2, shard=PARKING)])
+        others = _held_by(store, 6, [row(T)]) + _held_by(store, 4, [row(T)])
         assert store.rescue(everywhere(store), 5, T + 2, T) == 3
         assert store.rescue(everywhere(store), 5, T + 2, T) == 0
         assert all(kept(store, id_of(held)).state is not State.CLAIMED for held in theirs)
@@ -117,7 +117,7 @@ class Keeping:
 
     def test_rescue_keeps_to_its_shards_and_time(self, store: Store) -> None:
         """A rescue frees only what lies in its shards and is due by its time, inclusively."""
-        rows = held_by(store, 5, [row(T), row(T + 1), row(T + 2), row(T, shard=1)])
+        rows = _held_by(store, 5, [row(T), row(T + 1), row(T + 2), row(T, shard=1)])
         assert store.rescue([0], 5, T + 1, T) == 2
         claimed = [kept(store, id_of(held)).state is State.CLAIMED for held in sorted(rows)]
         assert sum(claimed) == 2
@@ -127,7 +127,7 @@ class Keeping:
     def test_suspects_have_crashed(self, store: Store) -> None:
         """What was due by then may have run, a crash; what was due later cannot have started."""
         fresh = [row(T + i, attempt=2, crashes=1, failures=1) for i in range(4)]
-        held_by(store, 5, fresh)
+        _held_by(store, 5, fresh)
         store.rescue([0], 5, T + 3, T + 1)
         found = [kept(store, id_of(each)) for each in fresh]
         assert [event.attempt for event in found] == [3, 3, 2, 2]
@@ -137,7 +137,7 @@ class Keeping:
     @pytest.mark.parametrize("name", [None, "order-1"])
     def test_rescued_events_run_again(self, store: Store, name: str | None) -> None:
         """A rescued event is claimed by another, who settles it; the first one cannot."""
-        (first,) = held_by(store, 5, [row(name=name)])
+        (first,) = _held_by(store, 5, [row(name=name)])
         store.rescue([0], 5, T, T - 1)
         (second,) = store.claim(number(6), [0], T, T, 10)
         assert second[6] == 1

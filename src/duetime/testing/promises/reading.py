@@ -35,12 +35,12 @@ FILTERS = [
 ]
 
 
-def order(event: Event) -> tuple[int, int, int]:
+def _order(event: Event) -> tuple[int, int, int]:
     """Return what events that are not dead are sorted by."""
     return (event.row[0], event.row[2], event.row[1])
 
 
-def fits(event: Event, wanted: Filter) -> bool:
+def _fits(event: Event, wanted: Filter) -> bool:
     """Tell whether an event is one of those wanted."""
     low = T - 100 * SECOND if wanted.due_from is None else wanted.due_from
     high = T + 100 * SECOND if wanted.due_until is None else wanted.due_until
@@ -48,7 +48,7 @@ def fits(event: Event, wanted: Filter) -> bool:
     return (kind, state) == (event.kind, event.state) and low <= event.row[0] < high
 
 
-def mixture(store: Store) -> list[Event]:
+def _mixture(store: Store) -> list[Event]:
     """Keep events of every state, kind and shard with many ties; return those not dead."""
     rows = [
         row(T + i % 10, shard=i % 5, kind="ab"[i % 2], name=f"n{i}" if i % 7 == 0 else None)
@@ -63,10 +63,10 @@ def mixture(store: Store) -> list[Event]:
         )
     )
     events = [kept(store, id_of(each)) for each in rows]
-    return sorted((event for event in events if event.state is not State.DEAD), key=order)
+    return sorted((event for event in events if event.state is not State.DEAD), key=_order)
 
 
-def pages(store: Store, wanted: Filter, size: int) -> list[Event]:
+def _pages(store: Store, wanted: Filter, size: int) -> list[Event]:
     """Read all pages of this size."""
     found: list[Event] = []
     while page := store.find(wanted, size, found[-1] if found else None):
@@ -76,7 +76,7 @@ def pages(store: Store, wanted: Filter, size: int) -> list[Event]:
     return found
 
 
-def rows_of(events: list[Event]) -> list[Row]:
+def _rows_of(events: list[Event]) -> list[Row]:
     """Return the rows of events."""
     return [event.row for event in events]
 
@@ -104,27 +104,27 @@ class Reading:
     @pytest.mark.parametrize("size", [1, 7, 100])
     def test_pages_are_complete_and_in_order(self, store: Store, size: int) -> None:
         """Pages of any size together hold every event once, by due time, shard and tail."""
-        events = mixture(store)
-        assert rows_of(pages(store, Filter(), size)) == rows_of(events)
+        events = _mixture(store)
+        assert _rows_of(pages(store, Filter(), size)) == _rows_of(events)
 
     @pytest.mark.parametrize("wanted", FILTERS, ids=range(len(FILTERS)))
     def test_filters(self, store: Store, wanted: Filter) -> None:
         """Find returns exactly the events that meet every condition."""
-        events = mixture(store)
-        expected = rows_of([event for event in events if fits(event, wanted)])
-        assert rows_of(store.find(wanted, 1000)) == expected
-        assert rows_of(pages(store, wanted, 4)) == expected
+        events = _mixture(store)
+        expected = _rows_of([event for event in events if _fits(event, wanted)])
+        assert _rows_of(store.find(wanted, 1000)) == expected
+        assert _rows_of(pages(store, wanted, 4)) == expected
 
     @pytest.mark.parametrize("size", [1, 3, 100])
     def test_the_dead_are_paged_by_death(self, store: Store, size: int) -> None:
         """Dead events come by the time of their death, then by id, and can be filtered."""
-        mixture(store)
-        dead = pages(store, Filter(state=State.DEAD), size)
+        _mixture(store)
+        dead = _pages(store, Filter(state=State.DEAD), size)
         assert len(dead) == 10
         assert dead == sorted(dead, key=lambda event: (event.died_at or 0, event.id))
         some = Filter(state=State.DEAD, kind="a", due_from=T, due_until=T + 3)
         expected = [event for event in dead if event.kind == "a" and event.row[0] < T + 3]
-        assert [event.id for event in pages(store, some, size)] == [each.id for each in expected]
+        assert [event.id for event in _pages(store, some, size)] == [each.id for each in expected]
 
     def test_a_page_goes_on_behind_what_is_gone(self, store: Store) -> None:
         """The next page begins behind the last event though that was cancelled meanwhile."""
@@ -137,7 +137,7 @@ class Reading:
 
     def test_no_room_nothing_found(self, store: Store) -> None:
         """A page of no size is empty."""
-        mixture(store)
+        _mixture(store)
         assert store.find(Filter(), 0) == []
         assert store.find(Filter(state=State.DEAD), 0) == []
 
@@ -155,7 +155,7 @@ class Reading:
     def test_counts(self, store: Store) -> None:
         """Counts tell every state by kind, and what is scheduled and due before the time given."""
         assert store.counts(T) == Counts()
-        events = mixture(store)
+        events = _mixture(store)
         counted = store.counts(T + 5)
         for state in (State.SCHEDULED, State.CLAIMED, State.PARKED):
             kinds = [event.kind for event in events if event.state is state]

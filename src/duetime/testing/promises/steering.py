@@ -25,7 +25,7 @@ NAMES = [None, "order-1"]
 UNKNOWN_IDS = ["never-heard-of", id_of(row()), "", "e" + "f" * 33]
 
 
-def expected(way: str, free: Answer) -> Answer:
+def _expected(way: str, free: Answer) -> Answer:
     """Return the answer for an event in this state, if `free` is the one for unclaimed ones."""
     refused = {State.CLAIMED: Answer.IN_FLIGHT, State.DEAD: Answer.DEAD}
     return refused.get(STATES[way][1], free)
@@ -40,7 +40,7 @@ class Steering:
         """Cancel takes back what is unclaimed, and says of the rest why not and leaves it."""
         event_id = in_state(store, way, name)
         before = kept(store, event_id)
-        answer = expected(way, Answer.CANCELLED)
+        answer = _expected(way, Answer.CANCELLED)
         assert store.cancel([event_id]) == [answer]
         if answer is Answer.CANCELLED:
             assert store.get([event_id]) == [None]
@@ -106,7 +106,7 @@ class Steering:
         """Reschedule moves what is unclaimed, and says of the rest why not and leaves it."""
         event_id = in_state(store, way, name)
         before = kept(store, event_id)
-        answer = expected(way, Answer.RESCHEDULED)
+        answer = _expected(way, Answer.RESCHEDULED)
         assert store.reschedule([(event_id, T + 60 * SECOND)]) == [answer]
         after = kept(store, event_id)
         if answer is Answer.RESCHEDULED:
@@ -172,7 +172,7 @@ class Steering:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_redriven_events_run_and_end(self, store: Store, name: str | None) -> None:
-        """A redriven event is claimed and done like any other; a second redrive finds it waiting."""
+        """A redriven event is claimed and done as any other; a second redrive finds it waiting."""
         event_id = in_state(store, "dead", name)
         assert store.redrive([event_id, event_id], T, b"{}") == [Answer.REDRIVEN, Answer.SCHEDULED]
         (held,) = claim_all(store)

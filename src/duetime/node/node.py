@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Callable
 
 from duetime.clock import MICROS, StoreClock
@@ -52,7 +51,7 @@ class Node:
         self._settings = settings
         self._observers = observers
         self._tally = tally
-        self._clock = clock
+        self.clock = clock
         self.fence = Fence()
         self.timeline = Timeline()
         self.lanes = Lanes(handlers, settings.workers, settings.async_workers)
@@ -93,8 +92,8 @@ class Node:
         )
         self.loops = LoopPool(self.runner, clock)
         self._threads = ThreadPool(self.runner, clock, settings.workers)
-        self._shells: dict[str, Shell] = {}
-        self._idle = Waker()
+        self.shells: dict[str, Shell] = {}
+        self.idle = Waker()
         self._hurried = False
         self._switch_interval = 0.0
         self._wire()
@@ -123,7 +122,7 @@ class Node:
         self.firer.wake()  # looked up at each call: who runs the stage sets it later
 
     def _room_made(self) -> None:
-        self._idle.wake()
+        self.idle.wake()
         if self.claimer.hungry:
             self.claimer.wake()
 
@@ -139,7 +138,7 @@ class Node:
             and lane.low is None
             and lane.handler.mode is not Mode.PULL
             and lane.room(now, int(self._settings.lead * MICROS)) > 0
-            and self.fence.is_open(self._clock.boot())
+            and self.fence.is_open(self.clock.boot())
             and self.lanes.held() < self._settings.max_held
         )
 
@@ -164,7 +163,7 @@ class Node:
 
     def start(self) -> None:
         """Run every stage in a thread of its own."""
-        if self._shells:
+        if self.shells:
             raise LifecycleError("start() was called before on this node.")
         if self._settings.switch_interval:
             # A thread that computes keeps the interpreter for this long before a due timer gets
@@ -172,8 +171,8 @@ class Node:
             self._switch_interval = sys.getswitchinterval()
             sys.setswitchinterval(self._settings.switch_interval)
         for name, stage in self.stages.items():
-            self._shells[name] = Shell(stage, name, self._clock, self._failed)
-        for shell in self._shells.values():
+            self.shells[name] = Shell(stage, name, self.clock, self._failed)
+        for shell in self.shells.values():
             shell.start()
 
     def stop(self, grace: float | None = None) -> None:
@@ -187,9 +186,9 @@ class Node:
             self._end(name)
         self.runner.return_rows(self.timeline.clear() + self.runner.unqueue())
         patience = self._settings.grace if grace is None else grace
-        deadline = self._clock.boot() + int(patience * MICROS)
-        while self.lanes.running() and self._clock.boot() < deadline and not self._hurried:
-            self._idle.wait(min(deadline - self._clock.boot(), MICROS // 10))
+        deadline = self.clock.boot() + int(patience * MICROS)
+        while self.lanes.running() and self.clock.boot() < deadline and not self._hurried:
+            self.idle.wait(min(deadline - self.clock.boot(), MICROS // 10))
         self.loops.stop()
         self.runner.abandon()
         self._end("settler")
@@ -204,24 +203,24 @@ class Node:
     def hurry(self) -> None:
         """Wait no longer for running handlers: their claims are given back."""
         self._hurried = True
-        self._idle.wake()
+        self.idle.wake()
 
     @property
     def running(self) -> bool:
         """Whether every stage is alive."""
-        return bool(self._shells) and all(shell.alive for shell in self._shells.values())
+        return bool(self.shells) and all(shell.alive for shell in self.shells.values())
 
     def _end(self, name: str) -> None:
-        shell = self._shells.get(name)
+        shell = self.shells.get(name)
         if shell is not None:
             shell.stop()
             shell.join(_JOIN)
 
     def _flush(self, deadline: int) -> None:
-        while self.settler.waiting() and self._clock.boot() < deadline:
-            again = self.settler.step(self._clock.now(), flush=True)
+        while self.settler.waiting() and self.clock.boot() < deadline:
+            again = self.settler.step(self.clock.now(), flush=True)
             if again is not None and self.settler.waiting():
-                threading.Event().wait(min(1.0, max(0, again - self._clock.now()) / MICROS))
+                self.idle.wait(min(MICROS, again - self.clock.now()))
 
     def drop(self) -> None:
         """Let go of everything that has not begun: this node was held for dead."""

@@ -52,7 +52,7 @@ class Runner:
         self._lateness = lateness
         self._rules = rules
         self._ready: deque[Lane] = deque()  # sync and batch lanes with rows, in turn
-        self._jobs: set[Job] = set()
+        self._jobs: dict[Job, None] = {}  # a dict keeps their order: it must repeat in a simulation
         self.suspects = 0  # events held that were running when a node died
         self.feed_threads: Callable[[int], None] = lambda _jobs: None
         self.feed_loop: Callable[[Lane], None] = lambda _lane: None
@@ -133,7 +133,7 @@ class Runner:
         lane.moved_at = now
         lane.running += 1
         job = Job(lane, rows, now)
-        self._jobs.add(job)
+        self._jobs[job] = None
         return job
 
     def run(self, job: Job) -> None:
@@ -225,7 +225,7 @@ class Runner:
         """Report a job's outcomes and free its worker's place; it took so many µs."""
         lane = job.lane
         with self.lanes.lock:
-            self._jobs.discard(job)
+            self._jobs.pop(job, None)
             lane.running -= 1
             lane.moved_at = max(lane.moved_at, self._clock.now())
             done, others = self._harvest(job)

@@ -90,7 +90,7 @@ class Scheduler:
         self._closed = False
         self._pid = os.getpid()
 
-    # --- handlers ------------------------------------------------------------------------------
+    # --- handlers -------------------------------------------------------------------------------
 
     def on(
         self,
@@ -115,7 +115,7 @@ class Scheduler:
 
         return register
 
-    # --- schedule, cancel, move ------------------------------------------------------------------
+    # --- schedule, cancel, move -----------------------------------------------------------------
 
     def schedule(
         self,
@@ -170,7 +170,10 @@ class Scheduler:
         at: datetime | None = None,
         after: timedelta | float | None = None,
     ) -> Answer:
-        """Move an event: RESCHEDULED (it will not start at the old time), IN_FLIGHT, UNKNOWN, DEAD."""
+        """Move an event.
+
+        RESCHEDULED (it will not start at the old time), IN_FLIGHT, UNKNOWN or DEAD.
+        """
         intake = self._ready("reschedule")
         known = inputs.known_id(event_id)
         due_at = inputs.due(at, after, intake.now(), self.settings)
@@ -196,7 +199,7 @@ class Scheduler:
             for answer in intake.redrive(known[start : start + _CHUNK], now, note)
         ]
 
-    # --- look --------------------------------------------------------------------------------------
+    # --- look -----------------------------------------------------------------------------------
 
     def get(self, event_id: str) -> Event | None:
         """Return an event that is kept, dead ones included, or None."""
@@ -245,7 +248,7 @@ class Scheduler:
         """Return the nodes on the roll, as this node's last beat read it."""
         return self._node.keeper.members if self._node else []
 
-    # --- run ---------------------------------------------------------------------------------------
+    # --- run ------------------------------------------------------------------------------------
 
     def claims(self, kind: str, *, prefetch: int = 1, retry: Backoff | None = None) -> Claims:
         """Pull events of a kind instead of being called; starts the node if it does not run.
@@ -368,7 +371,7 @@ class Scheduler:
         """Close."""
         self.close()
 
-    # --- inside --------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------
 
     @property
     def store(self) -> Store:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
 from duetime.errors import LifecycleError, StoreError
-from duetime.event import ATTEMPT, CLAIM, Row
+from duetime.event import Row
 from duetime.handlers import Handlers, Mode
 from duetime.node.claimer import Claimer
 from duetime.node.fence import Fence
@@ -144,7 +144,9 @@ class Node:
 
     def claimed(self, row: Row, number: int) -> Row:
         """Return a new row as the first attempt of a claim of this node."""
-        return (*row[:ATTEMPT], 1, *row[ATTEMPT + 1 : CLAIM], number, *row[CLAIM + 1 :])  # type: ignore[return-value] # the same columns
+        due_at, tail, shard, name, kind, payload, _, failures, crashes, _, created_at, history = row
+        head = (due_at, tail, shard, name, kind, payload)
+        return (*head, 1, failures, crashes, number, created_at, history)
 
     def hold(self, number: int, rows: list[Row]) -> None:
         """Put rows that were stored as claimed on the timeline."""

@@ -95,7 +95,7 @@ class Shell:
         while not self._stopping:
             try:
                 again = self._stage.step(now())
-            except Exception as error:  # noqa: BLE001 - a stage outlives faults of store and observers
+            except Exception as error:  # noqa: BLE001 - a stage outlives every fault
                 self._failed(self._name, error)
                 again = now() + _PAUSE_AFTER_ERROR
             self._waker.wait(None if again is None else again - now())

@@ -269,9 +269,11 @@ class Scheduler:
 
         Async handlers run on `loop`, or on one in a thread of its own.
         """
-        self._ready("start")
+        intake = self._ready("start")
         with self._lock:
             if self._node is None:
+                # Before the first beat: until then an unmeasured clock would stand in 1970.
+                intake.now()
                 node = self.make_node()
                 node.runner.feed_pull = lambda lane: self._claims[lane.kind].notify()
                 if loop is not None:

@@ -171,7 +171,7 @@ class Keeper:
         if self._roll is None:
             return
         boot = self._clock.boot()
-        for member in self._roll.members:
+        for member in list(self._roll.members):
             if not self._is_dead(member.number, boot):
                 continue
             seen = self._seen[member.number]
@@ -183,6 +183,8 @@ class Keeper:
             if struck:
                 self._seen.pop(member.number)
                 self._gone(member.number, seen.now)
+                # The sweep of this very step must not take it for living.
+                self._roll.members.remove(member)
 
     def _gone(self, number: int, last_seen: int) -> None:
         """Remember until when the events of a node that left may have been running."""

@@ -1,0 +1,169 @@
+"""The program that the tests start as a child: a scheduler with telling handlers, and a role.
+
+The only argument is the plan, a JSON object: role, log, settings, and what the role needs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from duetime import DuetimeError, Scheduler, Settings
+from tests.processes.oracle import Log, micros
+from tests.processes.telling import register
+
+Plan = dict[str, Any]
+Role = Callable[[Scheduler, Log, Plan], None]
+
+
+def run(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Be a node until told to stop; `feed` events a second are scheduled beside, if given."""
+    scheduler.start()
+    if plan.get("feed"):
+        threading.Thread(target=_feed, args=(scheduler, log, plan), daemon=True).start()
+    _ready(scheduler, log)
+    scheduler.run()
+
+
+def _feed(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Schedule at a rate; what was acknowledged is written down, and what was refused, too."""
+    pause = 1 / plan["feed"]
+    kind, naps, spread = plan["kind"], plan["nap"], plan["spread"]
+    until = plan.get("until")
+    while until is None or micros() < until:
+        payload = {"nap": random.uniform(0, naps)}
+        try:
+            event = scheduler.schedule(kind, payload, after=random.uniform(0, spread))
+        except DuetimeError as error:
+            log.write("refused", "-", f"{type(error).__name__} {error.code}")
+            if error.code == "closed":
+                return
+        else:
+            log.write("asked", event.id)
+        time.sleep(random.uniform(0, 2 * pause))
+
+
+def cancel(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Cancel listed events, each at its own moment."""
+    _at_moments(scheduler, log, plan, scheduler.cancel)
+
+
+def move(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Reschedule listed events, each at its own moment, to a second after it was due."""
+    later = timedelta(seconds=plan["later"])
+    due = {one["id"]: one["due"] for one in json.loads(Path(plan["list"]).read_text("utf-8"))}
+
+    def reschedule(event_id: str) -> str:
+        old = datetime.fromtimestamp(due[event_id] / 1e6, UTC)
+        return scheduler.reschedule(event_id, at=old + later)
+
+    _at_moments(scheduler, log, plan, reschedule)
+
+
+def _at_moments(
+    scheduler: Scheduler, log: Log, plan: Plan, act: Callable[[str], str]
+) -> None:
+    wishes = json.loads(Path(plan["list"]).read_text("utf-8"))
+    wishes.sort(key=lambda wish: wish["at"])
+    lock = threading.Lock()
+    ahead = iter(wishes)
+
+    def work() -> None:
+        while True:
+            with lock:
+                wish = next(ahead, None)
+            if wish is None:
+                return
+            left = (wish["at"] - micros()) / 1e6
+            if left > 0:
+                time.sleep(left)
+            log.write("answer", wish["id"], act(wish["id"]).value)  # type: ignore[attr-defined] # a StrEnum
+
+    if plan.get("is_node"):
+        scheduler.start()
+    _ready(scheduler, log)
+    threads = [threading.Thread(target=work) for _ in range(plan["threads"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.write("finished")
+    if plan.get("is_node"):
+        scheduler.run()
+
+
+def tend(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Do to the file what an administrator may do, in a loop: VACUUM, backup, checkpoint."""
+    path = scheduler.settings.store.removeprefix("sqlite:///")
+    work = plan["work"]
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(20_000)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    _ready(scheduler, log)
+    rounds = 0
+    while not stopping.is_set():
+        try:
+            if work == "vacuum":
+                connection.execute("VACUUM")
+            elif work == "checkpoint":
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            else:
+                _back_up(connection, f"{path}.backup")
+        except apsw.BusyError:
+            log.write("busy", "-", work)
+        else:
+            rounds += 1
+        stopping.wait(random.uniform(0.05, 0.3))
+    log.write("rounds", "-", json.dumps({work: rounds}))
+
+
+def _back_up(connection: apsw.Connection, path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+    copy = apsw.Connection(path)
+    try:
+        with copy.backup("main", connection, "main") as backup:
+            while not backup.done:
+                backup.step(200)
+        answer = copy.pragma("integrity_check")
+        assert answer == "ok", answer
+    finally:
+        copy.close()
+
+
+def _ready(scheduler: Scheduler, log: Log) -> None:
+    scheduler.get("-")  # opens the store, and measures its clock
+    log.write("ready")
+
+
+ROLES: dict[str, Role] = {"node": run, "cancel": cancel, "move": move, "tend": tend}
+
+
+def main() -> None:
+    """Play the role of the plan, then write down the counters."""
+    plan: Plan = json.loads(sys.argv[1])
+    log = Log(plan["log"])
+    scheduler = Scheduler(settings=Settings(**plan["settings"]))
+    register(scheduler, log, plan)
+    try:
+        ROLES[plan["role"]](scheduler, log, plan)
+        scheduler.close()
+    except BaseException as error:
+        log.write("error", "-", f"{type(error).__name__}: {error}")
+        raise
+    log.write("tally", "-", msgspec.json.encode(scheduler.tally).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Nodes that are killed at any moment: nothing is lost, and only what was in flight runs twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from duetime import State
+from tests.processes.fleet import SCALE, Child, Fleet, scaled, wait_until
+from tests.processes.oracle import Line, repeated
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120 * max(1, SCALE))]
+
+LEASE, BEAT, POLL = 2.0, 0.3, 0.1
+# From the kill to the start elsewhere: the promise is LEASE + POLL + 1; the rest is for a busy
+# machine, and still less than two leases.
+TAKE_OVER = LEASE + POLL + 1.0 + 0.5
+LOAD = {"feed": 60, "kind": "note", "nap": 0.02, "spread": 0.4}
+IN_FLIGHT = 1_000_000  # µs: what ended longer than this before the kill was settled
+
+
+def held_by(fleet: Fleet, child: Child) -> dict[str, int]:
+    """Return what a killed process still holds by its claims: due times (µs) by id."""
+    numbers = {line.claim >> 32 for line in fleet.oracle.lines("began") if line.pid == child.pid}
+    numbers |= set(fleet.query("SELECT number FROM nodes WHERE info ->> 'pid' = ?", child.pid))
+    return {
+        event.id: event.row[0]
+        for event in fleet.scheduler.find(limit=1000, state=State.CLAIMED)
+        if event.token[0] >> 32 in numbers
+    }
+
+
+def kill_at_random(fleet: Fleet, child: Child) -> dict[str, int]:
+    """Kill a process after a random number of further starts; return what it held."""
+    goal = fleet.oracle.count("began") + random.randrange(20, 120)
+    wait_until(lambda: fleet.oracle.count("began") >= goal, 30, "events go on being fired")
+    child.kill()
+    return held_by(fleet, child)
+
+
+def not_in_flight(fleet: Fleet, runs: dict[str, list[Line]]) -> list[str]:
+    """Return repeated events of which an earlier run was not cut short by a kill."""
+    killed = {child.pid: child.killed_at for child in fleet.children if child.killed_at}
+    ends = {(line.id, line.claim): line.at for line in fleet.oracle.lines("ended")}
+    wrong = []
+    for event_id, lines in repeated(runs).items():
+        for line in lines[:-1]:
+            ended = ends.get((event_id, line.claim))
+            if line.pid not in killed:
+                wrong.append(f"{event_id}: {line.pid} was not killed")
+            elif ended is not None and killed[line.pid] - ended > IN_FLIGHT:
+                wrong.append(f"{event_id}: settled long before {line.pid} was killed")
+    return wrong
+
+
+def test_fifty_kills_lose_nothing(launch: Callable[..., Fleet]) -> None:
+    """Fifty kills at random points lose no event and repeat only what was in flight."""
+    fleet = launch(lease=LEASE, beat=BEAT, margin=0.5, poll=POLL, max_crashes=1000)
+    fleet.scheduler.store.migrate()
+    victims = fleet.start_ready(4, **LOAD)
+    held = 0
+    for _ in range(scaled(40)):
+        victim = victims.pop(random.randrange(len(victims)))
+        held += len(kill_at_random(fleet, victim))
+        victims.append(fleet.start(**LOAD))
+    fleet.ready(*victims)
+    for _ in range(2):  # and all at once, so that nobody is left to notice
+        held += kill_all(fleet)
+        fleet.start_ready(4, **LOAD)
+    for child in fleet.running()[:2]:
+        held += len(kill_at_random(fleet, child))
+    fleet.start_ready(1)
+    for child in fleet.running()[:-1]:
+        assert child.stop() == 0
+    asked = fleet.oracle.ids("asked")
+    wait_until(lambda: asked <= fleet.oracle.ids("ended"), 60, "every event was run to its end")
+    wait_until(fleet.empty, 10, "every event is settled")
+    fleet.stop_all()
+    runs = fleet.oracle.runs()
+    killed = sum(1 for child in fleet.children if child.killed_at)
+    print(
+        f"\n{killed} kills, {len(asked)} events, {len(asked - runs.keys())} lost, "
+        f"{len(repeated(runs))} repeated, {held} held at a kill"
+    )
+    assert killed >= 50
+    assert not asked - runs.keys()
+    assert not not_in_flight(fleet, runs)
+    assert held > killed, "the kills hit nobody: this test saw nothing"
+    assert not fleet.dead()
+    assert not fleet.early()
+    assert not fleet.integrity()
+
+
+def kill_all(fleet: Fleet) -> int:
+    """Kill every process in the same moment; return how many events they held."""
+    everyone = fleet.running()
+    goal = fleet.oracle.count("began") + random.randrange(50, 200)
+    wait_until(lambda: fleet.oracle.count("began") >= goal, 30, "events go on being fired")
+    for child in everyone:
+        child.signal(signal.SIGKILL)
+    for child in everyone:
+        child.kill()
+    return sum(len(held_by(fleet, child)) for child in everyone)
+
+
+def test_a_killed_node_is_replaced_in_time(launch: Callable[..., Fleet]) -> None:
+    """What a killed node held starts elsewhere within lease + poll + 1 s."""
+    fleet = launch(lease=LEASE, beat=BEAT, margin=0.5, poll=POLL, max_crashes=1000)
+    fleet.scheduler.store.migrate()
+    load = {**LOAD, "nap": 0.1}  # long enough for every kill to hit something
+    victims = fleet.start_ready(6, **load)
+    slowest = []
+    for _ in range(scaled(5)):
+        victim = victims.pop(0)
+        held = kill_at_random(fleet, victim)
+        wait_until(
+            lambda held=held, victim=victim: held.keys() <= restarted(fleet, victim),
+            2 * LEASE + 10,
+            "what the killed node held was started elsewhere",
+        )
+        waits = [
+            line.at - max(victim.killed_at, held[line.id])
+            for line in fleet.oracle.lines("began")
+            if line.id in held and line.at > victim.killed_at
+        ]
+        slowest.append(max(waits, default=0) / 1e6)
+        if len(victims) < 3:
+            victims += fleet.start_ready(1, **load)
+    fleet.stop_all()
+    print(f"\ntake-over at a lease of {LEASE} s: {', '.join(f'{s:.2f} s' for s in slowest)}")
+    assert max(slowest) > LEASE / 2, "the kills hit nobody: this test saw nothing"
+    assert max(slowest) <= TAKE_OVER
+
+
+def restarted(fleet: Fleet, victim: Child) -> set[str]:
+    """Return the events that were started since a process was killed."""
+    return {line.id for line in fleet.oracle.lines("began") if line.at > victim.killed_at}

@@ -1,0 +1,90 @@
+"""Nodes that are stopped for longer than their lease and go on: whatever they say then is late."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.processes.fleet import SCALE, Child, Fleet, scaled, wait_until
+from tests.processes.oracle import Line
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120 * max(1, SCALE))]
+
+LEASE = 1.0
+LOAD = {"feed": 60, "kind": "mark", "nap": 0.1, "spread": 0.3}
+
+
+def pause(fleet: Fleet, victims: list[Child]) -> None:
+    """Stop processes while they run handlers, for three leases, and let them go on."""
+    for victim in victims:
+        goal = fleet.oracle.count("began") + random.randrange(5, 30)
+        wait_until(lambda goal=goal: fleet.oracle.count("began") >= goal, 30, "events are fired")
+        victim.signal(signal.SIGSTOP)
+    since = fleet.oracle.lines()[-1].at
+    wait_until(
+        lambda: fleet.oracle.lines()[-1].at - since >= 3e6 * LEASE,
+        30,
+        "the others went on for three leases",
+    )
+    for victim in victims:
+        victim.signal(signal.SIGCONT)
+
+
+def test_a_late_result_changes_nothing(launch: Callable[..., Fleet]) -> None:
+    """What a node says after it was held for dead is refused, and the second run's result stands.
+
+    Every handler leaves in the store who ran it, so the store itself tells whose result stands.
+    """
+    fleet = launch(lease=LEASE, beat=0.15, margin=0.3, max_crashes=1000)
+    fleet.scheduler.store.migrate()
+    nodes = fleet.start_ready(5, **LOAD)
+    for _ in range(scaled(5)):
+        pause(fleet, random.sample(nodes, 3))
+        wait_until(
+            lambda: {line.pid for line in fleet.oracle.lines("began")[-300:]} >= {n.pid for n in nodes},
+            30,
+            "everyone fires again",
+        )
+    calm = fleet.start_ready(1)[0]
+    for node in nodes:
+        assert node.stop() == 0
+    asked = fleet.oracle.ids("asked")
+    wait_until(fleet.empty, 60, "every event is settled")
+    assert calm.stop() == 0
+    total = fleet.stop_all()
+    runs = fleet.oracle.runs()
+    dead = {event.id: event for event in fleet.dead()}
+    wrong = {
+        event_id: (event.reason, [(run.pid, run.attempt) for run in runs[event_id]])
+        for event_id, event in dead.items()
+        if event.reason != standing(runs[event_id])
+    }
+    again = sum(1 for lines in runs.values() if len(lines) > 1)
+    late = total["stale"]
+    print(
+        f"\n{scaled(5) * 3} pauses of {3 * LEASE} s, {len(asked)} events, {again} run again; late "
+        f"results refused: {late}, accepted: {len(wrong)}; not begun and let go: {total['dropped']}"
+    )
+    assert asked == dead.keys() & asked, "lost"
+    assert not wrong
+    assert not overlapping(runs)
+    assert late > 0, "no late result was seen: this test saw nothing"
+    assert again > 0
+
+
+def standing(runs: list[Line]) -> str:
+    """Return what the handler of the newest claim leaves in the store."""
+    newest = max(runs, key=lambda line: line.attempt)
+    return f"{newest.pid} {newest.attempt}"
+
+
+def overlapping(runs: dict[str, list[Line]]) -> list[str]:
+    """Return the events that were started twice under one claim."""
+    return [
+        event_id
+        for event_id, lines in runs.items()
+        if len({(line.claim, line.attempt) for line in lines}) < len(lines)
+    ]

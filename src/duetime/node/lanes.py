@@ -69,7 +69,7 @@ class Lane:
 
     def chunk(self) -> int:
         """Return how many rows to give to a worker at once."""
-        if self.handler.batch > 1:
+        if self.handler.mode is Mode.BATCH:
             return self.handler.batch
         if self.pace == 0.0:
             return 1
@@ -168,18 +168,18 @@ class Lanes:
 
     def held(self) -> int:
         """Count what all lanes hold."""
-        return sum(lane.held for lane in self._by_kind.values())
+        return sum(lane.held for lane in self)
 
     def queued(self) -> int:
         """Count what is due and waits for a worker."""
-        return sum(len(lane.rows) for lane in self._by_kind.values())
+        return sum(len(lane.rows) for lane in self)
 
     def running(self) -> int:
         """Count the calls under way."""
-        return sum(lane.running for lane in self._by_kind.values())
+        return sum(lane.running for lane in self)
 
     def __iter__(self) -> Iterator[Lane]:
-        """Iterate over the lanes made so far."""
+        """Iterate over the lanes made so far; others may be made meanwhile."""
         return iter(list(self._by_kind.values()))
 
     def _cap(self, handler: Handler) -> int:

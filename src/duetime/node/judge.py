@@ -10,7 +10,7 @@ import msgspec
 
 from duetime import codec
 from duetime.clock import MICROS, from_micros, to_micros
-from duetime.errors import CorruptPayload, DuetimeError
+from duetime.errors import CorruptPayload
 from duetime.event import (
     ATTEMPT,
     CRASHES,
@@ -57,8 +57,9 @@ def judge(
     """
     failures = row[FAILURES] + 1
     if isinstance(result, Dead):
-        history = note(row[HISTORY], now, row[ATTEMPT], "dead", result.reason, rules.kept)
-        return Death(row, now, _cut(result.reason), failures, history)
+        reason = _said(result.reason)
+        history = note(row[HISTORY], now, row[ATTEMPT], "dead", reason, rules.kept)
+        return Death(row, now, _cut(reason), failures, history)
     if isinstance(result, CorruptPayload):
         history = note(row[HISTORY], now, row[ATTEMPT], "dead", str(result), rules.kept)
         return Death(row, now, str(result), failures, history)
@@ -68,8 +69,8 @@ def judge(
             due = _asked(result, now)
             if result.payload is not UNCHANGED:
                 payload = codec.encode(result.payload, rules.max_payload)
-            error = result.error
-        except (DuetimeError, TypeError, ValueError, OverflowError) as fault:
+            error = None if result.error is None else _said(result.error)
+        except Exception as fault:  # noqa: BLE001 - a field of the wrong type fails in any way
             error = describe(fault)
     else:
         error = describe(result)
@@ -146,6 +147,16 @@ def describe(error: BaseException) -> str:
     except BaseException as other:  # noqa: BLE001 - even a broken __str__ must not stop a node
         text = f"(its text cannot be had: {type(other).__name__})"
     return _cut(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _said(what: object) -> str:
+    """Return what a handler gave as a text: nothing checks that it is one."""
+    if isinstance(what, str):
+        return what
+    try:
+        return describe(what) if isinstance(what, BaseException) else str(what)
+    except Exception:  # noqa: BLE001 - as in describe
+        return f"(a {type(what).__name__} without text)"
 
 
 def _cut(text: str) -> str:

@@ -154,9 +154,9 @@ class AsyncScheduler:
         claims = await self._call(self.sync.claims, kind, prefetch=prefetch, retry=retry)
         return AsyncClaims(claims, max(1, prefetch), self._call)
 
-    async def start(self) -> None:
+    async def start(self, *, beater: bool = False) -> None:
         """Make this process a node; async handlers run on the loop that runs now."""
-        await self._call(self.sync.start, asyncio.get_running_loop())
+        await self._call(self.sync.start, asyncio.get_running_loop(), beater=beater)
 
     async def stop(self, grace: float | None = None) -> None:
         """Stop being a node: see `Scheduler.stop`."""
@@ -164,7 +164,7 @@ class AsyncScheduler:
 
     async def run(self) -> None:
         """Be a node until SIGTERM or SIGINT, or until this task is cancelled."""
-        await self.start()
+        await self.start(beater=self.sync.settings.beater)
         with self.sync.signals() as ended:
             try:
                 # A signal sets a threading event, which no task can await.

@@ -73,6 +73,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     beat: Annotated[float, Meta(ge=0.01, le=60)] = 0.5  # time between two signs of life
     lease: Annotated[float, Meta(ge=1, le=3600)] = 3.0  # without a beat so long, a node is dead
     margin: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0  # a node itself gives up this earlier
+    # While run() is in charge of the process, a second one stands by and beats for it when a handler
+    # holds the interpreter for longer than a beat (a regular expression gone wild).
+    beater: bool = True
     # A handler that killed its process so often is not tried again: the event is dead.
     max_crashes: Annotated[int, Meta(ge=1, le=1000)] = 3
 
@@ -210,6 +213,8 @@ def _rules() -> dict[str, _Rule]:
             rule = _Rule(int, field.default, kind.ge or 0, kind.le or math.inf)
         elif isinstance(kind, msgspec.inspect.FloatType):
             rule = _Rule(float, field.default, kind.ge or 0, kind.le or math.inf)
+        elif isinstance(kind, msgspec.inspect.BoolType):
+            rule = _Rule(bool, field.default)
         elif isinstance(kind, msgspec.inspect.LiteralType):
             rule = _Rule(str, field.default, choices=kind.values)
         else:
@@ -225,13 +230,14 @@ def _checked(name: str, value: Any, where: str) -> Any:
     """Return one value, an int as float where that is due, or raise with its type or range."""
     rule = _RULES[name]
     fits = isinstance(value, rule.type) or (rule.type is float and isinstance(value, int))
-    if not fits or isinstance(value, bool):
-        expected = {int: "a whole number", float: "a number", str: "a string"}[rule.type]
+    if not fits or isinstance(value, bool) is not (rule.type is bool):
+        names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+        expected = names[rule.type]
         raise _refuse("config_type", name, f"{where}{name} must be {expected}", value)
     if rule.choices and value not in rule.choices:
         choices = " or ".join(map(str, rule.choices))
         raise _refuse("config_range", name, f"{where}{name} must be {choices}", value)
-    if rule.type is not str and not rule.low <= value <= rule.high:
+    if rule.type in (int, float) and not rule.low <= value <= rule.high:
         limits = f"from {rule.low:,} to {rule.high:,}"
         raise _refuse("config_range", name, f"{where}{name} must be {limits}", value)
     if name == "store":
@@ -359,6 +365,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 def _converted(name: str, text: str, where: str) -> Any:
     wanted = _RULES[name].type
+    if wanted is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
         if wanted is int and re.fullmatch(r"[+-]?[0-9_]{1,20}", text):
             return int(text)

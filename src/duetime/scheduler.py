@@ -24,6 +24,7 @@ from duetime.event import Event, Row, State
 from duetime.group import Group
 from duetime.handlers import Handlers
 from duetime.intake import Intake
+from duetime.node.beater import Beater
 from duetime.node.node import Node
 from duetime.observer import LogObserver, Observer, Observers, Statistics
 from duetime.pull import Claims
@@ -264,10 +265,11 @@ class Scheduler:
                 self._claims[kind] = Claims(node, lane, self._clock, max(1, prefetch))
             return self._claims[kind]
 
-    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> Node:
+    def start(self, loop: asyncio.AbstractEventLoop | None = None, *, beater: bool = False) -> Node:
         """Make this process a node, in threads beside the caller's; return it.
 
-        Async handlers run on `loop`, or on one in a thread of its own.
+        Async handlers run on `loop`, or on one in a thread of its own. With `beater`, a second
+        process beats while a handler keeps the interpreter to itself.
         """
         intake = self._ready("start")
         with self._lock:
@@ -278,7 +280,7 @@ class Scheduler:
                 node.runner.feed_pull = lambda lane: self._claims[lane.kind].notify()
                 if loop is not None:
                     node.loops.use(loop)
-                node.start()
+                node.start(self._beater() if beater else None)
                 self._node = node
                 self._set_node(node)
             return self._node
@@ -314,7 +316,7 @@ class Scheduler:
 
         Outside the main thread no signals are caught: end it with `stop()`.
         """
-        self.start()
+        self.start(beater=self.settings.beater)
         with self.signals() as ended:
             try:
                 while not ended.wait(_WATCH) and self.is_running("run"):
@@ -414,6 +416,12 @@ class Scheduler:
                         self.tally,
                     )
         return self._intake
+
+    def _beater(self) -> Beater | None:
+        # Another process can open what a URL names, not a store object of the caller's.
+        embedded = self.settings.store.startswith("memory:")
+        given = self._given is not None
+        return None if given or embedded else Beater(self.settings, self._info())
 
     def _set_node(self, node: Node | None) -> None:
         if self._intake is not None:

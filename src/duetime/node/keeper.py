@@ -80,6 +80,7 @@ class Keeper:
         self.left = False
         self.rejoined: Callable[[], None] = lambda: None  # the node drops what it held
         self.shards_changed: Callable[[], None] = lambda: None
+        self.pulse: Callable[[int, int, str], None] = lambda _sent, _number, _id: None
         self.wake = lambda: None
 
     def step(self, now: int) -> int | None:
@@ -128,6 +129,7 @@ class Keeper:
         if roll.number != self._fence.number:
             self._fence.enter(roll.number)
         self._fence.until = sent + self._life
+        self.pulse(sent, roll.number, self.id)
         self._roll = roll
         return True
 

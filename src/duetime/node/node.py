@@ -11,6 +11,7 @@ from duetime.config import Settings
 from duetime.errors import LifecycleError, StoreError
 from duetime.event import Row
 from duetime.handlers import Handlers, Mode
+from duetime.node.beater import Beater
 from duetime.node.claimer import Claimer
 from duetime.node.fence import Fence
 from duetime.node.firer import Firer
@@ -94,6 +95,7 @@ class Node:
         self._threads = ThreadPool(self.runner, clock, settings.workers)
         self.shells: dict[str, Shell] = {}
         self.idle = Waker()
+        self._beater: Beater | None = None
         self._hurried = False
         self._switch_interval = 0.0
         self._wire()
@@ -163,10 +165,13 @@ class Node:
 
     # --- life ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Run every stage in a thread of its own."""
+    def start(self, beater: Beater | None = None) -> None:
+        """Run every stage in a thread of its own; a beater stands by while handlers compute."""
         if self.shells:
             raise LifecycleError("start() was called before on this node.")
+        self._beater = beater
+        if beater is not None:
+            self.keeper.pulse = beater.pulse
         if self._settings.switch_interval:
             # A thread that computes keeps the interpreter for this long before a due timer gets
             # it: the default of 5 ms is longer than the lateness we promise.
@@ -198,6 +203,8 @@ class Node:
         self._threads.stop()
         self._end("reporter")
         self._end("keeper")
+        if self._beater is not None:
+            self._beater.stop()
         self.keeper.leave()
         if self._switch_interval:
             sys.setswitchinterval(self._switch_interval)

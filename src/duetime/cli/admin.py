@@ -36,7 +36,7 @@ def stats(session: Session) -> int:
     columns = [Column("KIND"), *(Column(state.upper(), right=True) for state in _STATES)]
     shown = [(row[0], *((n, f"{n:,}" if n else "-") for n in row[1:])) for row in rows]
     if session.output.terminal and len(rows) > 1:
-        shown.append(("all", *((n, f"{n:,}") for n in totals.values())))
+        shown.append(("all", *((n, f"{n:,}" if n else "-") for n in totals.values())))
     if rows or not session.output.terminal:
         session.output.table(columns, shown)
     if not rows:
@@ -57,11 +57,11 @@ def migrate(session: Session) -> int:
         return OK
     for step in steps:
         session.output.line(step)
-    session.output.say(f"{len(steps)} steps were taken." if steps else "All is up to date.")
+    session.output.say(f"Steps taken: {len(steps)}." if steps else "All is up to date.")
     return OK
 
 
-@click.command()
+@click.command(short_help="Look at the database and its tables.")
 @common
 def check(session: Session) -> int:
     """Look at the database, its settings, schema and integrity; change nothing.
@@ -72,7 +72,7 @@ def check(session: Session) -> int:
     if session.output.as_json:
         session.output.document([finding._asdict() for finding in findings])
     else:
-        columns = (Column("LEVEL"), Column("NAME"), Column("FOUND", wraps=True))
+        columns = (Column("LEVEL"), Column("NAME"), Column("FOUND", rest=True, wraps=True))
         session.output.table(columns, findings)
     errors = {finding.name for finding in findings if finding.level == "error"}
     if "schema" in errors:
@@ -80,7 +80,7 @@ def check(session: Session) -> int:
     return REFUSED if errors else OK
 
 
-@click.command()
+@click.command(short_help="Show every setting and its origin.")
 @common
 def config(session: Session) -> int:
     """Show every setting and where it comes from; passwords are hidden.
@@ -95,7 +95,7 @@ def config(session: Session) -> int:
             {name: {"value": value, "from": origins[name]} for name, value in values.items()}
         )
         return OK
-    columns = (Column("SETTING"), Column("VALUE"), Column("FROM"))
+    columns = (Column("SETTING"), Column("VALUE", most=50), Column("FROM", rest=True))
     rows = [(name, _plain(value), origins[name]) for name, value in values.items()]
     session.output.table(columns, rows)
     return OK

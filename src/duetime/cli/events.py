@@ -24,7 +24,7 @@ _REASONS = {
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-@click.command()
+@click.command(short_help="Take events back.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @common
 @filters(states=True)
@@ -38,7 +38,7 @@ def cancel(session: Session, ids: tuple[str, ...], wanted: dict[str, Any], *, ye
     return _change(session, ids, wanted, many, Answer.CANCELLED, "Cancel", yes=yes)
 
 
-@click.command()
+@click.command(short_help="Send dead events round again.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @common
 @filters(states=False)
@@ -59,7 +59,7 @@ def redrive(
     return _change(session, ids, wanted, many, Answer.REDRIVEN, "Redrive", yes=yes)
 
 
-@click.command()
+@click.command(short_help="Move an event to another time.")
 @click.argument("event_id", metavar="ID")
 @common
 @times

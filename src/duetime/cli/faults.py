@@ -41,6 +41,9 @@ def report(error: BaseException, *, debug: bool) -> int:
             error.__context__, KeyboardInterrupt
         )
         return INTERRUPTED if interrupted else _tell("aborted", "Nothing was done.", REFUSED)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return USAGE
     if isinstance(error, click.UsageError):
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)

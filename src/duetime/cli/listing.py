@@ -19,20 +19,20 @@ from duetime.event import DUE_AT, Event, Row, State, place_of
 __all__ = ["dead", "list_", "show"]
 
 _COLUMNS = (
-    Column("ID", whole=True),
-    Column("KIND"),
+    Column("ID"),
+    Column("KIND", most=25),
     Column("DUE"),
     Column("STATE"),
     Column("TRY", right=True),
-    Column("PAYLOAD", least=110),
+    Column("PAYLOAD", least=100, rest=True),
 )
 _DEAD_COLUMNS = (
-    Column("ID", whole=True),
-    Column("KIND"),
+    Column("ID"),
+    Column("KIND", most=25),
     Column("DIED"),
-    Column("FAILED", right=True),
-    Column("CRASHED", right=True, least=100),
-    Column("REASON"),
+    Column("FAILED", right=True, least=90),
+    Column("CRASHED", right=True, least=110),
+    Column("REASON", rest=True),
 )
 
 _limit = click.option("--limit", type=int, default=50, show_default=True, help="At most so many.")
@@ -82,7 +82,7 @@ def _list(
     return _more(session, [row[0] for row in rows], limit, everything=everything)
 
 
-@click.command()
+@click.command(short_help="List events that were given up.")
 @common
 @filters(states=False)
 @_limit
@@ -180,12 +180,19 @@ def show(session: Session, event_id: str) -> int:
         facts += [("died", _when(event.died_at or 0, now)), ("reason", event.reason or "")]
     facts.append(("payload", payload_text(event)))
     session.output.facts(facts)
-    session.output.table(
-        (Column("TRY", right=True), Column("AT"), Column("OUTCOME"), Column("ERROR")),
-        [_past(note) for note in _history(event)],
-        title="history",
-    )
+    _show_history(session, event)
     return OK
+
+
+def _show_history(session: Session, event: Event) -> None:
+    past = [_past(note) for note in _history(event)]
+    if past and session.output.terminal:
+        columns = ("TRY", "AT", "OUTCOME")
+        error = Column("ERROR", rest=True, wraps=True)
+        click.echo()
+        session.output.table((*map(Column, columns), error), past)
+    elif past:
+        session.output.table((), [("history", *entry) for entry in past])
 
 
 def _when(micros: int, now: int) -> str:
@@ -200,4 +207,5 @@ def _history(event: Event) -> list[dict[str, Any]]:
 
 
 def _past(note: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(note.get(name, "") for name in ("attempt", "at", "outcome", "error"))
+    at = str(note.get("at", "")).replace("+00:00", "Z")
+    return (note.get("attempt", ""), at, note.get("outcome", ""), note.get("error", ""))

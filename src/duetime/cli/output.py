@@ -6,7 +6,7 @@ A table is for a terminal; into a pipe or a file go lines that `cut` and `awk` u
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -15,6 +15,7 @@ from duetime.cli.text import escape, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 __all__ = ["Column", "Output"]
 
@@ -40,9 +41,9 @@ class Column(NamedTuple):
     title: str
     right: bool = False  # numbers are aligned to the right
     least: int = 0  # shown only where the terminal is at least this wide
-    whole: bool = False  # never cut: an id must stay one that can be copied
-    wraps: bool = False  # goes on in the next line where it is too long
-    shown: bool = True  # in a table; lines for programs hold every column
+    most: int = 0  # cut to this share of the terminal's width, in percent; 0: never cut
+    rest: bool = False  # the last one: takes the room that is left, and is cut there
+    wraps: bool = False  # goes on in the next line instead of being cut
 
 
 class Output:
@@ -80,7 +81,8 @@ class Output:
         from rich.table import Table  # noqa: PLC0415 - as above
 
         console = self.console()
-        kept = [i for i, c in enumerate(columns) if c.shown and console.width >= c.least]
+        kept = [i for i, column in enumerate(columns) if console.width >= column.least]
+        texts = [[_shown(row[i]) for i in kept] for row in rows]
         table = Table(
             title=title or None,
             title_justify="left",
@@ -91,16 +93,16 @@ class Output:
             pad_edge=False,
             show_edge=False,
         )
-        for i in kept:
+        for column, width in _widths([columns[i] for i in kept], texts, console.width):
             table.add_column(
-                columns[i].title,
-                justify="right" if columns[i].right else "left",
-                no_wrap=not columns[i].wraps,
-                overflow="fold" if columns[i].wraps else "ellipsis",
-                min_width=34 if columns[i].whole else None,
+                column.title,
+                justify="right" if column.right else "left",
+                width=width,
+                no_wrap=not column.wraps,
+                overflow="fold" if column.wraps else "ellipsis",
             )
-        for row in rows:
-            table.add_row(*(self._cell(row[i]) for i in kept))
+        for row in texts:
+            table.add_row(*(_styled(text) for text in row))
         console.print(table)
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
@@ -119,8 +121,29 @@ class Output:
 
         return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
-    def _cell(self, cell: Any) -> Any:
-        from rich.text import Text  # noqa: PLC0415 - as above
 
-        text = str(cell[1] if isinstance(cell, tuple) else cell)
-        return Text(escape(text), style=STYLES.get(text, ""))
+def _shown(cell: Any) -> str:
+    return escape(str(cell[1] if isinstance(cell, tuple) else cell))
+
+
+def _styled(text: str) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - rich is slow to import
+
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def _widths(
+    columns: list[Column], texts: list[list[str]], total: int
+) -> Iterator[tuple[Column, int]]:
+    """Yield how wide each column is to be: what it needs, up to its limit, and the rest."""
+    from rich.cells import cell_len  # noqa: PLC0415 - rich is slow to import
+
+    room = total
+    for i, column in enumerate(columns):
+        width = max(map(cell_len, [column.title, *(row[i] for row in texts)]))
+        if column.most:
+            width = min(width, max(len(column.title), total * column.most // 100))
+        if column.rest:
+            width = min(width, max(len(column.title), room))
+        room -= width + 2
+        yield column, width

@@ -45,7 +45,7 @@ class Program(click.Group):
                 code = self.invoke(context)
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - this is where all errors end
-            code = report(error, debug="--debug" in sys.argv or "--debug" in (args or ()))
+            code = report(error, debug="--debug" in arguments)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ __all__ = ["load_app", "run"]
 _PREFIX = "DUETIME_"
 
 
-@click.command()
+@click.command(short_help="Be a node: claim events and fire them.")
 @click.argument("app", metavar="MODULE:OBJECT")
 @common
 @click.option(
@@ -57,8 +58,9 @@ def run(session: Session, app: str, processes: int, *, supervised: bool) -> int:
         return _supervise(session, app, processes, scheduler)
     if supervised:
         _watch_parent()
-    if not supervised:
+    else:
         _greet(session, scheduler, 1)
+    _heed_hang_up(lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         scheduler.run()
     finally:
@@ -94,12 +96,13 @@ def load_app(app: str) -> Scheduler:
             hint = f": did you mean {module_name}:{names[0]}?" if names else ""
             raise _bad_app(app, f"{module_name} has no {name}{hint}") from None
     if not isinstance(found, Scheduler):
-        raise _bad_app(app, f"it is a {type(found).__name__}, not a Scheduler")
+        raise _bad_app(app, f"it is of type {type(found).__name__}, not a Scheduler")
     return found
 
 
 def _bad_app(app: str, reason: str) -> ConfigError:
-    return ConfigError(f"{escape(app[:200])}: {reason}.", code="app_invalid", field="app")
+    end = "" if reason.endswith("?") else "."
+    return ConfigError(f"{app[:200]}: {reason}{end}", code="app_invalid", field="app")
 
 
 def _set_environment(session: Session) -> None:
@@ -158,8 +161,9 @@ def _attend(supervisor: Supervisor) -> None:
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop(clock.boot()))
+    _heed_hang_up(lambda: supervisor.stop(clock.boot()))
     signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it writes to the pipe
     try:
         while not supervisor.finished:
@@ -173,6 +177,12 @@ def _attend(supervisor: Supervisor) -> None:
         signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)
+
+
+def _heed_hang_up(stop: Callable[[], None]) -> None:
+    """Stop in order when the terminal goes away, unless `nohup` had it ignored."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: stop())
 
 
 def _watch_parent() -> None:

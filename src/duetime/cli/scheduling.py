@@ -17,7 +17,7 @@ from duetime.cli.session import Session, common
 from duetime.cli.text import document, relative, stamp
 from duetime.config import Settings
 from duetime.errors import InvalidInput
-from duetime.event import DUE_AT, Event
+from duetime.event import CREATED_AT, DUE_AT, Event
 
 __all__ = ["schedule"]
 
@@ -25,7 +25,7 @@ _FIELDS = ("kind", "payload", "at", "after", "id")
 Wish = dict[str, Any]
 
 
-@click.command()
+@click.command(short_help="Schedule an event, or many.")
 @click.argument("kind", required=False)
 @click.argument("payload", required=False)
 @common
@@ -71,7 +71,8 @@ def _tell(session: Session, event: Event) -> None:
         session.output.document(document(event) | {"created": event.created})
         return
     session.output.line(event.id)
-    due = f"due {relative(event.row[DUE_AT] - session.now())} ({stamp(event.due_at)})"
+    since = event.row[CREATED_AT] if event.created else session.now()
+    due = f"due {relative(event.row[DUE_AT] - since)} ({stamp(event.due_at)})"
     if event.created:
         session.output.say(f"scheduled {event.kind}, {due}", style="green")
     else:

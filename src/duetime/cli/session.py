@@ -56,9 +56,12 @@ class Session:
                     code="store_memory",
                     field="store",
                 )
-            from duetime.scheduler import Scheduler  # noqa: PLC0415 - opens with the store
+            from duetime.scheduler import Scheduler  # noqa: PLC0415 - heavy; not every command needs it
+            from duetime.stores import open_store  # noqa: PLC0415 - as above
 
-            self._scheduler = Scheduler(settings=self.settings)
+            # Opened here so that a mistyped path is told: a Scheduler would make the file, and
+            # what is scheduled into it would never fire.
+            self._scheduler = Scheduler(open_store(self.settings), settings=self.settings)
         return self._scheduler
 
     def now(self) -> int:

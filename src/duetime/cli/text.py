@@ -46,7 +46,7 @@ def duration(micros: int) -> str:
     """Return a duration in µs with its two largest units: "1h 5m", "3s", "250ms"."""
     if micros < MICROS:
         return f"{micros // 1000}ms"
-    seconds = micros // MICROS
+    seconds = (micros + MICROS // 2) // MICROS
     parts: list[str] = []
     for unit, size in _UNITS:
         count, seconds = divmod(seconds, size)

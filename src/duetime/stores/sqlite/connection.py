@@ -7,45 +7,22 @@ read waits for a commit and no quick read for a slow one.
 from __future__ import annotations
 
 import os
-import stat
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 import apsw
 
 from duetime.clock import MICROS, SystemClock
-from duetime.errors import (
-    AnswerLost,
-    ConfigError,
-    LifecycleError,
-    SchemaError,
-    StoreError,
-    StoreFull,
-    StoreUnavailable,
-    StoreUnsupported,
-)
+from duetime.errors import LifecycleError, StoreError, StoreUnavailable, StoreUnsupported
+from duetime.stores.sqlite import faults, files
 
 __all__ = ["Database"]
 
 _CHECKPOINT_PAGES = 20_000  # rarer checkpoints write a hot page once instead of many times
 _KEPT_READERS = 4
 _FIRST_PAUSE, _PAUSE_GROWTH, _LONGEST_PAUSE = 500, 250, 5_000  # µs
-
-# After these the connection is as good as before.
-_HARMLESS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.ConstraintError)
-_UNAVAILABLE = (
-    apsw.IOError,
-    apsw.CantOpenError,
-    apsw.ReadOnlyError,
-    apsw.PermissionsError,
-    apsw.NoMemError,
-    apsw.InterruptError,
-    apsw.ProtocolError,
-    apsw.NoLFSError,
-)
 
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
 _left_open: list[apsw.Connection] = []
@@ -72,9 +49,9 @@ class Database:
         check: Callable[[apsw.Connection], None],
     ) -> None:
         """Nothing is opened before the first use."""
-        self.path = _absolute(path)
+        self.path = files.absolute(path)
         self._synchronous = synchronous
-        self._busy_timeout = int(busy_timeout * MICROS)
+        self._busy_timeout = busy_timeout
         self._check = check
         self._pid = os.getpid()
         self._closed = False
@@ -93,7 +70,7 @@ class Database:
         self.alive()
         with self._lock:
             self.alive()
-            committing = broken = False
+            committing, broken = False, create
             try:
                 self._notice_replacement()
                 connection = self._writer = self._writer or self._connect(create=create)
@@ -101,31 +78,38 @@ class Database:
                 yield connection
                 committing = True
                 connection.execute("COMMIT")
+                broken = False
             except apsw.Error as error:
-                broken = not isinstance(error, _HARMLESS)
-                raise self._translate(error, committing=committing) from error
+                broken = broken or not isinstance(error, faults.HARMLESS)
+                raise self._fault(error, committing=committing) from error
             finally:
                 self._calm(broken=broken)
 
     @contextmanager
     def reading(self, *, checked: bool = True) -> Iterator[apsw.Connection]:
-        """Yield a reader inside one snapshot; it never waits for a writer."""
+        """Yield a reader inside one snapshot; it never waits for a writer.
+
+        Without `checked` the file may be anything: the tables need not be there, nothing is set
+        up, and the connection is used once.
+        """
         self.alive()
         connection = None
         try:
             connection = self._idle_reader() if checked else None
             connection = connection or self._connect(create=False, reads=True, checked=checked)
-            connection.execute("BEGIN")
+            if checked:
+                connection.execute("BEGIN")
             yield connection
-            connection.execute("COMMIT")
-            if checked and not self._closed and len(self._readers) < _KEPT_READERS:
-                self._readers.append(connection)
-                connection = None
+            if checked:
+                connection.execute("COMMIT")
+                if not self._closed and len(self._readers) < _KEPT_READERS:
+                    self._readers.append(connection)
+                    connection = None
         except apsw.Error as error:
-            raise self._translate(error, committing=False) from error
+            raise self._fault(error) from error
         finally:
             if connection is not None and os.getpid() == self._pid:
-                connection.close(force=True)
+                _discard(connection)
 
     def alive(self) -> None:
         """Raise LifecycleError after close, and in a child that was forked with this open."""
@@ -151,7 +135,7 @@ class Database:
         with self._lock:
             self._closed = True
             for connection in self.abandon():
-                connection.close()
+                _discard(connection)
 
     def _idle_reader(self) -> apsw.Connection | None:
         try:
@@ -160,7 +144,10 @@ class Database:
             return None
 
     def _calm(self, *, broken: bool) -> None:
-        """Leave no transaction open; let go of a connection that met more than a busy file."""
+        """Leave no transaction open; let go of a connection that met more than a busy file.
+
+        A migration that failed counts too: its connection has not seen tables that are ours.
+        """
         if self._writer is None:
             return
         try:
@@ -169,7 +156,7 @@ class Database:
         except apsw.Error:
             broken = True
         if broken:
-            self._writer.close(force=True)
+            _discard(self._writer)
             self._writer = None
 
     def _notice_replacement(self) -> None:
@@ -177,7 +164,7 @@ class Database:
 
         The old connections are left open, for closing them would delete the log of the new file.
         """
-        if self._writer is None or _identity(self.path) == self._identity:
+        if self._writer is None or files.identity(self.path) == self._identity:
             return
         _left_open.extend(self.abandon())
         raise StoreUnavailable(
@@ -185,13 +172,16 @@ class Database:
             code="sqlite_replaced",
         )
 
+    def _fault(self, error: apsw.Error, *, committing: bool = False) -> StoreError:
+        return faults.translate(error, self.path, self._busy_timeout, committing=committing)
+
     def _connect(
         self, *, create: bool, reads: bool = False, checked: bool = True
     ) -> apsw.Connection:
-        self._admit(create=create)
+        files.admit(self.path, create=create)
         connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
-            connection.set_busy_handler(_waiter(self._busy_timeout))
+            connection.set_busy_handler(_waiter(int(self._busy_timeout * MICROS)))
             if checked and not create:
                 self._check(connection)
             if checked:
@@ -199,9 +189,9 @@ class Database:
             if reads:
                 connection.pragma("query_only", True)
             else:
-                self._identity = _identity(self.path)
+                self._identity = files.identity(self.path)
         except BaseException:
-            connection.close()
+            _discard(connection)
             raise
         return connection
 
@@ -216,95 +206,11 @@ class Database:
         connection.pragma("synchronous", self._synchronous)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
 
-    def _admit(self, *, create: bool) -> None:
-        """Refuse what is not a file to be trusted; make the file, readable by us alone."""
-        try:
-            mode = os.lstat(self.path).st_mode
-        except FileNotFoundError:
-            if not create:
-                raise SchemaError(
-                    f"There is no database at {self.path}: run `duetime migrate`.",
-                    code="schema_missing",
-                ) from None
-            self._make()
-            return
-        except OSError as error:
-            raise StoreUnavailable(f"{self.path} cannot be opened: {error.strerror}.") from error
-        if stat.S_ISLNK(mode):
-            raise StoreUnsupported(
-                f"{self.path} is a symbolic link: give the path of the file itself.",
-                code="sqlite_symlink",
-            )
-        if not stat.S_ISREG(mode):
-            raise StoreUnsupported(f"{self.path} is not a regular file.", code="sqlite_not_a_file")
 
-    def _make(self) -> None:
-        try:
-            _make_directories(Path(self.path).parent)
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
-            os.close(os.open(self.path, flags, 0o600))
-        except FileExistsError:
-            self._admit(create=False)
-        except OSError as error:
-            raise StoreUnavailable(f"{self.path} cannot be made: {error.strerror}.") from error
-
-    def _translate(self, error: apsw.Error, *, committing: bool) -> StoreError:
-        """Return our error for one of SQLite's: did it happen, and what is to be done?"""
-        if isinstance(error, apsw.BusyError | apsw.LockedError):
-            return StoreUnavailable(
-                f"{self.path} was locked by another process for longer than "
-                f"{self._busy_timeout / MICROS:g} s ({error}).",
-                code="sqlite_busy",
-            )
-        if isinstance(error, apsw.FullError):
-            return StoreFull(f"No room is left for {self.path}: free some space ({error}).")
-        if committing:
-            return AnswerLost(f"{self.path}: the commit failed midway ({error}).")
-        if isinstance(error, apsw.NotADBError | apsw.CorruptError):
-            return StoreUnsupported(
-                f"{self.path} is damaged or no SQLite database ({error}): restore a backup, or "
-                "give another path.",
-                code="sqlite_damaged",
-            )
-        if isinstance(error, apsw.SQLError):
-            return SchemaError(
-                f"{self.path} does not have the tables of this program ({error}): "
-                "run `duetime migrate`, then `duetime check`."
-            )
-        if isinstance(error, _UNAVAILABLE):
-            return StoreUnavailable(f"{self.path} cannot be used ({error}).")
-        return StoreError(
-            f"{self.path} refused a value or a call ({error}).", code="sqlite_refused"
-        )
-
-
-def _absolute(path: str) -> str:
-    """Return an absolute path: a later chdir must not lead to another file."""
-    path = os.fspath(path)
-    if path == ":memory:":
-        raise ConfigError(
-            'SQLite in memory loses everything: use MemoryStore ("memory://") or give a file.',
-            code="sqlite_memory",
-            field="path",
-        )
-    if not path or "\0" in path:
-        raise ConfigError("The path of the SQLite file is empty.", code="sqlite_path", field="path")
-    return str(Path(path).absolute())
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - each write passes here: 1 µs, a Path 3
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _make_directories(path: Path) -> None:
-    """Make a directory and its missing parents, each open to us alone."""
-    if not path.is_dir():
-        _make_directories(path.parent)
-        path.mkdir(0o700, exist_ok=True)
+def _discard(connection: apsw.Connection) -> None:
+    """Close a connection; what then fails is the last checkpoint, which the next opening makes."""
+    with suppress(apsw.Error):
+        connection.close(force=True)
 
 
 def _waiter(timeout: int) -> Callable[[int], bool]:

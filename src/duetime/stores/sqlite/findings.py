@@ -13,7 +13,7 @@ import apsw
 from duetime.errors import SchemaError
 from duetime.stores.contract import Finding
 
-__all__ = ["file_system", "library", "look"]
+__all__ = ["file_system", "library", "look", "schema"]
 
 _AFFECTED = ((3, 7, 0), (3, 51, 2))  # the WAL-reset bug: damage when several processes write
 _NETWORKS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "ncpfs"}
@@ -90,6 +90,11 @@ def _file(path: str) -> Iterator[Finding]:
         yield Finding("ok", "file_mode", f"Only its owner may open {path}.")
 
 
+def schema(error: SchemaError) -> Finding:
+    """Return what is wrong with the tables."""
+    return Finding("error", "schema", str(error))
+
+
 def _mode(db: apsw.Connection) -> Finding:
     mode = db.pragma("journal_mode")
     if mode == "wal":
@@ -102,7 +107,7 @@ def _schema(db: apsw.Connection, verify: Callable[[apsw.Connection], None]) -> F
     try:
         verify(db)
     except SchemaError as error:
-        return Finding("error", "schema", str(error))
+        return schema(error)
     return Finding("ok", "schema", "The tables are those of this program.")
 
 

@@ -92,9 +92,15 @@ class SqliteStore:
         return [step.name for step in steps]
 
     def check(self) -> list[Finding]:
-        """Look at library, file, settings, schema and integrity; change nothing."""
-        with self._database.reading(checked=False) as db:
-            return findings.look(db, self._database.path, self._verify)
+        """Look at library, file, settings, schema and integrity; change nothing.
+
+        Raises StoreUnavailable or StoreUnsupported for a file that cannot be read at all.
+        """
+        try:
+            with self._database.reading(checked=False) as db:
+                return findings.look(db, self.path, self._verify)
+        except SchemaError as error:
+            return [findings.library(apsw.sqlite_lib_version()), findings.schema(error)]
 
     def time(self) -> int:
         """Return this machine's wall clock: every process on the file shares it."""

@@ -105,7 +105,7 @@ class Reading:
     def test_pages_are_complete_and_in_order(self, store: Store, size: int) -> None:
         """Pages of any size together hold every event once, by due time, shard and tail."""
         events = _mixture(store)
-        assert _rows_of(pages(store, Filter(), size)) == _rows_of(events)
+        assert _rows_of(_pages(store, Filter(), size)) == _rows_of(events)
 
     @pytest.mark.parametrize("wanted", FILTERS, ids=range(len(FILTERS)))
     def test_filters(self, store: Store, wanted: Filter) -> None:
@@ -113,7 +113,7 @@ class Reading:
         events = _mixture(store)
         expected = _rows_of([event for event in events if _fits(event, wanted)])
         assert _rows_of(store.find(wanted, 1000)) == expected
-        assert _rows_of(pages(store, wanted, 4)) == expected
+        assert _rows_of(_pages(store, wanted, 4)) == expected
 
     @pytest.mark.parametrize("size", [1, 3, 100])
     def test_the_dead_are_paged_by_death(self, store: Store, size: int) -> None:

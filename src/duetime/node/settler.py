@@ -98,7 +98,7 @@ class Settler:
                 else:
                     self._deaths.append(change)
             urgent = len(self._done) >= self._most
-        if urgent:
+        if urgent and not self._unsent:  # else the store is away: it gets its pause
             self._next = 0
         self.wake()
 
@@ -239,9 +239,12 @@ class Settler:
             part.expected.get(field, 0) - stale.get(field, 0) for field in ("done", "ranges")
         )
         moves: Sequence[Move] = part.fields.get("moves", ())
-        parked = sum(1 for m in moves if m.shard == PARKING)
-        given_back = sum(1 for m in moves if m.attempt < m.row[ATTEMPT]) - parked
-        retried = len(moves) - parked - given_back - stale.get("moves", 0)
+        # The store says how many moves were stale, not which: the counts add up to the rest.
+        changed = len(moves) - stale.get("moves", 0)
+        parked = min(changed, sum(1 for m in moves if m.shard == PARKING))
+        back = sum(1 for m in moves if m.attempt < m.row[ATTEMPT] and m.shard != PARKING)
+        given_back = min(changed - parked, back)
+        retried = changed - parked - given_back
         dead = part.expected.get("deaths", 0) - stale.get("deaths", 0)
         tally = self._tally
         tally.done += done

@@ -194,7 +194,7 @@ class Node:
         self.runner.return_rows(self.timeline.clear() + self.runner.unqueue())
         patience = self._settings.grace if grace is None else grace
         deadline = self.clock.boot() + int(patience * MICROS)
-        while self.lanes.running() and self.clock.boot() < deadline and not self._hurried:
+        while self.runner.is_busy() and self.clock.boot() < deadline and not self._hurried:
             self.idle.wait(min(deadline - self.clock.boot(), MICROS // 10))
         self.loops.stop()
         self.runner.abandon()

@@ -53,6 +53,7 @@ class Runner:
         self._rules = rules
         self._ready: deque[Lane] = deque()  # sync and batch lanes with rows, in turn
         self._jobs: dict[Job, None] = {}  # a dict keeps their order: it must repeat in a simulation
+        self._reporting = 0  # jobs that are over and whose outcomes are on their way
         self.suspects = 0  # events held that were running when a node died
         self.feed_threads: Callable[[int], None] = lambda _jobs: None
         self.feed_loop: Callable[[Lane], None] = lambda _lane: None
@@ -226,6 +227,7 @@ class Runner:
         lane = job.lane
         with self.lanes.lock:
             self._jobs.pop(job, None)
+            self._reporting += 1
             lane.running -= 1
             lane.moved_at = max(lane.moved_at, self._clock.now())
             done, others = self._harvest(job)
@@ -235,8 +237,16 @@ class Runner:
             self._tally.dropped += len(job.dropped)
             if lane.rows and lane.handler.mode in _THREADED and lane not in self._ready:
                 self._ready.append(lane)
-        self._report(lane, done, others, job.dropped)
-        self.room_made()
+        try:
+            self._report(lane, done, others, job.dropped)
+        finally:
+            with self.lanes.lock:
+                self._reporting -= 1
+            self.room_made()
+
+    def is_busy(self) -> bool:
+        """Tell whether a handler runs, or the outcome of one is not yet with the settler."""
+        return self._reporting > 0 or self.lanes.running() > 0
 
     def _harvest(
         self, job: Job

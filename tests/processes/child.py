@@ -40,9 +40,10 @@ def _feed(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     """Schedule at a rate; what was acknowledged is written down, and what was refused, too."""
     pause = 1 / plan["feed"]
     kind, naps, spread = plan["kind"], plan["nap"], plan["spread"]
+    more = plan.get("payload", {})
     until = plan.get("until")
     while until is None or micros() < until:
-        payload = {"nap": random.uniform(0, naps)}
+        payload = {"nap": random.uniform(0, naps), **more}
         try:
             event = scheduler.schedule(kind, payload, after=random.uniform(0, spread))
         except DuetimeError as error:

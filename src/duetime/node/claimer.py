@@ -187,8 +187,9 @@ class Claimer:
             if sweeping:
                 self._lows = {}
         elif due:
-            self._claim(shards, seen[0].due_at, high, due + self._batch // 4, Kinds(None, without))
-        if due < self._batch:
+            most = min(due + self._batch // 4, room)
+            self._claim(shards, seen[0].due_at, high, most, Kinds(None, without))
+        if not self._behind:
             self._lows.update((s, high + 1) for s in shards)
         for lane in narrow:
             self._claim_narrow(lane, now, high)
@@ -231,7 +232,8 @@ class Claimer:
 
     def _claim_narrow(self, lane: Lane, now: int, high: int) -> None:
         """Claim as many events of one kind as can start within the lead."""
-        room = min(lane.room(now, self._lead), self._batch)
+        left = self._settings.max_held - self._lanes.held()
+        room = min(lane.room(now, self._lead), self._batch, left)
         if room <= 0 or lane.low is None:
             self.hungry = True
             return
@@ -335,6 +337,8 @@ class Claimer:
 
     def _keep(self, number: int, rows: list[Row]) -> None:
         """Hold what was claimed; what killed its node too often is given up unheard."""
+        if number >> 32 != self._fence.number:
+            return  # of an earlier life of this process: the others rescue it
         if rows and any(row[CRASHES] for row in rows):
             most = self._settings.max_crashes
             poison = [row for row in rows if row[CRASHES] >= most]

@@ -82,6 +82,11 @@ class Lane:
             jobs = min(jobs, _COMPUTERS)
         return min(jobs, self.cap)
 
+    def spare(self) -> int:
+        """Return how many of the waiting rows no worker or consumer is about to take."""
+        pulled = self.handler.mode is Mode.PULL
+        return len(self.rows) - (self.demand if pulled else self.cap)
+
     def measure(self, count: int, micros: int) -> None:
         """Learn from `count` events that took so long."""
         pace = max(micros, 1) / count

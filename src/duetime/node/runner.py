@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -161,10 +162,10 @@ class Runner:
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
                 job.others.append((row, error))
             else:
-                if type(result) is Retry or type(result) is Dead:
-                    job.others.append((row, result))
-                else:
+                if result is None or (other := _other(result)) is None:
                     done(row)
+                else:
+                    job.others.append((row, other))
             at = boot()
         job.current = None
         self.finish(job, at - began)
@@ -269,6 +270,8 @@ class Runner:
         dropped: list[Row],
     ) -> None:
         changes = self.judge(lane, others) if others else []
+        # Unless the others held us for dead, these claims are still ours: nobody else frees them.
+        changes += [give_back(row) for row in dropped if row[CLAIM] >= self._fence.oldest]
         self._suspects_gone(done, [row for row, _ in others], dropped)
         self._settler.report(done, changes)
         if done or others:
@@ -291,7 +294,7 @@ class Runner:
 
     def tend(self, now: int) -> int | None:
         """Look after jobs that are stuck and queues that do not move; say when to look again."""
-        if not self._jobs and not self._ready:
+        if not self._jobs and not self.lanes.queued():
             return None
         again: list[int] = []
         hoarded: list[Row] = []
@@ -307,19 +310,28 @@ class Runner:
                 harvests.append((job.lane, *self._harvest(job)))
                 again.append(now + _STUCK)
             for lane in self.lanes:
-                if len(lane.rows) <= lane.cap or lane.handler.mode is Mode.PULL:
-                    continue
-                if now - lane.moved_at < _HOARDED:
-                    again.append(lane.moved_at + _HOARDED)
-                    continue
-                while len(lane.rows) > lane.cap:
-                    hoarded.append(lane.rows.pop())
+                again += self._look_after(lane, now, hoarded)
         for lane, done, others in harvests:
             self._report(lane, done, others, [])
             self.feed_threads(lane.cap)
         if hoarded:
             self.return_rows(hoarded)
         return min(again, default=None)
+
+    def _look_after(self, lane: Lane, now: int, hoarded: list[Row]) -> list[int]:
+        """Take out rows that have waited for too long; return when to look again, if at all."""
+        if not lane.rows:
+            return []
+        again = []
+        if lane.handler.mode in _THREADED and lane.running < lane.cap:
+            again.append(now + _STUCK)  # a worker is about to take some, and may hang in the first
+        if now - lane.moved_at < _HOARDED:
+            return [*again, lane.moved_at + _HOARDED]
+        for _ in range(lane.spare()):
+            hoarded.append(lane.rows.pop())
+        if lane.rows and lane.handler.mode is Mode.PULL:
+            again.append(now + _HOARDED)  # the consumers may leave without taking them
+        return again
 
     def _take_back(self, job: Job, now: int) -> None:
         """Put what a slow job has not begun to the front of its lane again."""
@@ -350,9 +362,11 @@ class Runner:
 
     def interrupt(self, job: Job) -> None:
         """Free the claims of a job whose handler was cancelled by us: no failure is counted."""
-        job.dropped.extend(job.running)
-        self._settler.report([], [interrupted(row) for row in job.running])
-        job.running = []
+        rows, job.running = job.running, []
+        self.lanes.let_go(rows)
+        self._tally.dropped += len(rows)
+        self._suspects_gone(rows)
+        self._settler.report([], [interrupted(row) for row in rows])
 
     def return_rows(self, rows: list[Row]) -> None:
         """Give claims back to the store that were not begun."""
@@ -392,3 +406,16 @@ class Runner:
     ) -> None:
         self._tally.errors += 1
         self._observers.error(ErrorReport(level, "runner", text, event_id, error))
+
+
+def _other(result: object) -> Retry | Dead | BaseException | None:
+    """Return what a handler's answer means if not "done"."""
+    if isinstance(result, Retry | Dead):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()
+        return InvalidInput(
+            "The handler returned a coroutine, so nothing was done: await it in an async def.",
+            code="handler_signature",
+        )
+    return None

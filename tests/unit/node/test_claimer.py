@@ -1,0 +1,540 @@
+"""The claimer takes what falls due soon, as far ahead as needed and no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from duetime.clock import MICROS
+from duetime.event import PARKING, Row
+from duetime.stores.contract import Kinds
+from duetime.testing.faulty_store import Fault
+from tests.unit.node.stand import MS, NOW, Stand, row, rows
+
+LEAD, TICK, POLL = 50 * MS, 25 * MS, 50 * MS
+
+
+def ready(*kinds: str, **settings: Any) -> Stand:
+    """Return a node on the roll that answers these kinds at once."""
+    stand = Stand(**settings)
+    for kind in kinds or ("k",):
+        stand.answer(kind, lambda _event: None)
+    return stand.join()
+
+
+def calls_of(stand: Stand, call: str, do: Callable[[], object]) -> int:
+    before = stand.plan.calls.count(call)
+    do()
+    return stand.plan.calls.count(call) - before
+
+
+def slow(stand: Stand, kind: str, pace: int) -> None:
+    """Make a kind as slow as if its handler had been measured."""
+    lane = stand.node.lanes.get(kind)
+    assert lane is not None
+    lane.pace = pace
+
+
+def claims_until(stand: Stand, done: Callable[[], bool], most: int = 1_000) -> int:
+    for count in range(most):
+        if done():
+            return count
+        again = stand.claim()
+        assert again is not None
+        stand.ticker.go_on(max(again - stand.now, 0))
+    raise AssertionError("never done")
+
+
+def test_it_claims_what_is_due_within_the_lead() -> None:
+    """What is due before now + lead is held, what is due later waits in the store."""
+    stand = ready()
+    stand.insert([row(NOW - 9, 1), row(NOW, 2), row(NOW + LEAD, 3), row(NOW + LEAD + 1, 4)])
+    stand.claim()
+    assert [one[1] for one in stand.held()] == [1, 2, 3]
+    assert [one[9] == 0 for one in stand.kept()] == [False, False, False, True]
+    assert stand.tally.claimed == 3
+    assert stand.node.lanes.held() == 3
+
+
+def test_a_claim_counts_the_attempt() -> None:
+    """Each claim raises the attempt, and its number bears the node's number."""
+    stand = ready()
+    stand.insert([row(attempt=4, failures=4)])
+    stand.claim()
+    [held] = stand.held()
+    assert held[6] == 5
+    assert held[9] >> 32 == stand.number
+
+
+def test_claim_numbers_are_never_used_twice() -> None:
+    """Each claim has a number of its own, also when several threads ask for one."""
+    stand = ready()
+    numbers = [stand.node.claimer.next_number() for _ in range(100)]
+    assert len(set(numbers)) == 100
+    assert numbers == sorted(numbers)
+
+
+def test_nothing_is_claimed_while_the_fence_is_closed() -> None:
+    """A node that cannot beat claims nothing."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.ticker.go_on(2 * MICROS)
+    assert calls_of(stand, "claim", stand.claim) == 0
+    stand.beat()
+    assert calls_of(stand, "claim", stand.claim) > 0
+
+
+def test_nothing_is_claimed_without_shards() -> None:
+    """A node that owns no shard has nothing to claim from."""
+    stand = Stand()
+    stand.node.fence.until = 1 << 60
+    stand.insert(rows(3))
+    again = stand.claim()
+    assert again == stand.now + POLL
+    assert stand.held() == []
+
+
+def test_an_empty_store_is_asked_once_per_poll() -> None:
+    """With nothing to do the store sees one look per poll."""
+    stand = ready()
+    stand.claim()
+    looks = 0
+    began = stand.now
+    while stand.now < began + MICROS:
+        again = stand.claim()
+        assert again is not None
+        assert again > stand.now
+        stand.ticker.go_on(again - stand.now)
+        stand.node.fence.until = 1 << 60
+        looks += 1
+    assert looks <= 22
+
+
+def test_it_wakes_when_the_next_event_comes_within_the_lead() -> None:
+    """The next look is when the soonest event seen enters the lead, not a whole poll later."""
+    stand = ready()
+    stand.insert([row(NOW + LEAD + 30 * MS)])
+    assert stand.claim() == NOW + 30 * MS
+
+
+def test_between_two_ticks_nothing_is_asked() -> None:
+    """However often it is woken, it looks once per tick."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.claim()
+    stand.ticker.go_on(TICK - 1)
+    assert calls_of(stand, "peek", stand.claim) == 0
+    assert stand.claim() == stand.now + 1
+    stand.ticker.go_on(1)
+    assert calls_of(stand, "peek", stand.claim) > 0
+
+
+def test_a_local_create_is_looked_for_at_once() -> None:
+    """A hint of an event due soon leads to a look at once, even below what was claimed."""
+    stand = ready()
+    woken: list[int] = []
+    stand.node.claimer.wake = lambda: woken.append(1)
+    stand.claim()
+    stand.insert([row(NOW)])
+    stand.node.stored(NOW, stand.now)
+    assert woken
+    stand.claim()
+    assert len(stand.held()) == 1
+
+
+def test_a_distant_create_wakes_nobody() -> None:
+    """An event due much later is found by the ordinary look."""
+    stand = ready()
+    woken: list[int] = []
+    stand.node.claimer.wake = lambda: woken.append(1)
+    stand.node.stored(NOW + MICROS, stand.now)
+    assert not woken
+
+
+def test_late_arrivals_below_are_found() -> None:
+    """An event that another process stores below what was claimed is found within a poll or two."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.claim()
+    stand.insert([row(NOW - MICROS, 99)])
+    claims_until(stand, lambda: any(one[1] == 99 for one in stand.held()), 6)
+    assert stand.now <= NOW + 3 * POLL
+
+
+def test_a_backlog_is_claimed_batch_by_batch() -> None:
+    """More than one statement takes is claimed shard by shard, all of it, soonest first."""
+    stand = ready(claim_batch=100)
+    stand.insert(rows(1_000, NOW - MICROS))
+    stand.plan.calls.clear()
+    claims_until(stand, lambda: len(stand.held()) == 1_000, 60)
+    assert stand.now == NOW
+    assert stand.plan.calls.count("claim") < 30
+
+
+def test_a_statement_claims_a_batch_at_most() -> None:
+    """No claim of a backlog takes more than `claim_batch` rows."""
+    stand = ready(claim_batch=100)
+    stand.insert(rows(1_000, NOW - MICROS))
+    sizes: list[int] = []
+    claim = stand.memory.claim
+
+    def spy(*arguments: Any) -> list[Row]:
+        got = claim(*arguments)
+        sizes.append(len(got))
+        return got
+
+    stand.memory.claim = spy  # type: ignore[method-assign] # to see what is taken
+    claims_until(stand, lambda: len(stand.held()) == 1_000, 60)
+    assert max(sizes) == 100
+
+
+def test_memory_is_bounded_by_settings() -> None:
+    """A node never holds more than `max_held`, however much is due, and goes on as room is made."""
+    stand = ready(claim_batch=50, max_held=120)
+    stand.insert(rows(1_000, NOW - MICROS))
+    most, runs = 0, 0
+    while stand.tally.done < 1_000:
+        stand.claim()
+        most = max(most, stand.node.lanes.held())
+        if stand.node.lanes.held() >= 100:
+            stand.fire()
+            stand.work()
+        stand.settle()
+        stand.ticker.go_on(TICK)
+        stand.beat()
+        runs += 1
+        assert runs < 500, f"stuck at {stand.tally.done}"
+        if runs % 7 == 0:
+            stand.fire()
+            stand.work()
+    assert 100 <= most <= 120
+
+
+@pytest.mark.parametrize("held", [5, 30, 49])
+def test_a_nearly_full_node_still_claims(held: int) -> None:
+    """With less room than a batch, a node claims as much as it has room for, without delay."""
+    stand = ready("busy", "k", claim_batch=50, max_held=50)
+    stand.insert(rows(held, kind="busy"))
+    stand.claim()
+    assert len(stand.held()) == held
+    stand.insert(rows(50 - held + 1, first=500))
+    stand.ticker.go_on(TICK)
+    stand.node.stored(NOW, stand.now)
+    claims_until(stand, lambda: len(stand.held()) == 50, 20)
+    assert stand.now <= NOW + 3 * TICK
+
+
+def test_many_slow_kinds_share_the_limit() -> None:
+    """However many kinds are claimed on their own, together they hold no more than `max_held`."""
+    kinds = [f"k{index}" for index in range(20)]
+    stand = ready(*kinds, claim_batch=50, max_held=60)
+    for index, kind in enumerate(kinds):
+        slow(stand, kind, MICROS)
+        stand.insert(rows(30, first=1 + 30 * index, kind=kind))
+    for _ in range(4):
+        stand.claim()
+        stand.ticker.go_on(TICK)
+    assert stand.node.lanes.held() == 60
+
+
+def test_a_slow_kind_is_claimed_as_far_as_it_can_start() -> None:
+    """A slow handler does not hoard events that another node could run."""
+    stand = ready("slow", "fast", workers=4)
+    slow(stand, "slow", MICROS)
+    stand.insert([*rows(50, NOW - 9, kind="slow"), *rows(50, NOW, first=100, kind="fast")])
+    stand.claim()
+    held = [one[4] for one in stand.held()]
+    assert held.count("fast") == 50
+    assert held.count("slow") == 3 * 2  # three of four workers, with one more each behind it
+
+
+def test_a_stalled_kind_gets_no_more() -> None:
+    """While a kind's queue does not move, none of its events are claimed; the others are."""
+    stand = ready("stuck", "fine")
+    lane = stand.node.lanes.get("stuck")
+    assert lane is not None
+    lane.rows.append(row(kind="stuck", tail=900))
+    lane.held, lane.moved_at = 1, NOW - MICROS
+    stand.insert([*rows(5, kind="stuck"), *rows(5, first=100, kind="fine")])
+    stand.claim()
+    assert {one[4] for one in stand.held()} == {"fine"}
+    lane.rows.clear()
+    lane.held = 0
+    claims_until(stand, lambda: len(stand.held()) == 10, 4)
+
+
+def test_a_kind_that_recovers_is_claimed_with_the_others_again() -> None:
+    """A kind that became fast again loses nothing that was passed over meanwhile."""
+    stand = ready("k", "other")
+    slow(stand, "k", 10**9)
+    stand.insert([*rows(40, NOW - MICROS), *rows(3, first=100, kind="other")])
+    for _ in range(5):
+        stand.claim()
+        stand.ticker.go_on(TICK)
+    slow(stand, "k", 10)
+    claims_until(stand, lambda: len(stand.held()) == 43, 9)
+    stand.ticker.go_on(TICK)
+    stand.claim()
+    lane = stand.node.lanes.get("k")
+    assert lane is not None
+    assert lane.low is None
+
+
+def test_every_shard_of_a_slow_kind_gets_its_turn() -> None:
+    """A slow kind is not claimed from one shard for ever while another waits."""
+    stand = ready(workers=2)
+    slow(stand, "k", MICROS)
+    stand.insert([row(NOW - 9, i, i % 4) for i in range(1, 81)])
+    seen: set[int] = set()
+    for _ in range(8):
+        stand.ticker.go_on(TICK)
+        stand.node.fence.until = 1 << 60
+        stand.claim()
+        stand.fire()
+        for one in (lane := stand.node.lanes.all()[0]).rows:
+            seen.add(one[2])
+        stand.node.runner.return_rows(stand.node.runner.unqueue())
+        slow(stand, "k", MICROS)
+        lane.moved_at = stand.now
+    assert seen == {0, 1, 2, 3}
+
+
+def test_a_pulled_kind_is_claimed_on_demand() -> None:
+    """A pulled kind is claimed for consumers that wait, and for no others."""
+    stand = Stand()
+    stand.handlers.pull("k")
+    stand.join()
+    stand.insert(rows(9))
+    stand.claim()
+    assert stand.held() == []
+    stand.node.lanes.all()[0].demand = 3
+    stand.node.claimer.want()
+    stand.ticker.go_on(2 * MS)
+    stand.claim()
+    assert len(stand.held()) == 3
+
+
+def test_an_unknown_kind_is_claimed_and_parked() -> None:
+    """What nobody here knows is claimed once, parked by the runner, and not claimed again."""
+    stand = ready("known")
+    [name] = stand.insert([row(kind="unknown")])
+    stand.live(200 * MS)
+    [kept] = stand.kept()
+    assert (kept[2], kept[3], kept[9], kept[6]) == (PARKING, name, 0, 0)
+    before = stand.tally.claimed
+    stand.live(MICROS)
+    assert stand.tally.claimed == before
+    assert stand.tally.parked == 1
+    assert [error.text for error in stand.watch.errors if "'unknown'" in error.text]
+
+
+def test_a_parked_event_is_claimed_when_its_kind_is_known() -> None:
+    """As soon as a handler is registered, parked events of its kind run."""
+    stand = ready("known")
+    stand.insert([row(kind="late"), row(tail=2, kind="later")])
+    stand.live(200 * MS)
+    ran: list[str] = []
+    stand.answer("late", lambda event: ran.append(event.kind))
+    stand.live(MICROS)
+    assert ran == ["late"]
+    assert [one[4] for one in stand.kept()] == ["later"]
+
+
+def test_suspects_are_tried_aside_from_the_others() -> None:
+    """Events that were running when a node died are claimed by themselves, many at a time."""
+    stand = ready()
+    stand.insert([*rows(3), *(row(NOW, 50 + i, crashes=1) for i in range(40))])
+    stand.claim()
+    assert {one[8] for one in stand.held()} == {0, 1}
+    assert len(stand.held()) == 43
+    assert stand.node.runner.suspects == 40
+    numbers = {one[9] for one in stand.held() if one[8]}
+    assert numbers.isdisjoint({one[9] for one in stand.held() if not one[8]})
+
+
+def test_not_too_many_suspects_at_once() -> None:
+    """A limited number of suspects is held at a time, and more follow as these are through."""
+    stand = ready()
+    stand.insert([row(NOW, i, crashes=1) for i in range(1, 301)])
+    stand.claim()
+    assert stand.node.runner.suspects == 64
+    for _ in range(60):
+        stand.live(50 * MS)
+    assert stand.tally.done == 300
+    assert stand.node.runner.suspects == 0
+
+
+def test_a_second_death_makes_it_single() -> None:
+    """What was running at two deaths is tried alone, one after the other."""
+    stand = ready()
+    stand.insert([row(NOW, i, crashes=2) for i in range(1, 5)])
+    stand.claim()
+    assert len(stand.held()) == 1
+    for _ in range(4):
+        stand.ticker.go_on(TICK)
+        stand.node.fence.until = 1 << 60
+        stand.claim()
+        assert stand.node.lanes.held() == 1
+    stand.live(3 * MICROS)
+    assert stand.tally.done == 4
+
+
+def test_singles_wait_for_other_suspects() -> None:
+    """As long as any suspect is held, none that saw two deaths is begun beside it."""
+    stand = ready()
+    stand.insert([row(NOW, 1, crashes=1), row(NOW, 2, crashes=2)])
+    stand.claim()
+    stand.ticker.go_on(600 * MS)
+    stand.claim()
+    assert [one[1] for one in stand.held()] == [1]
+
+
+def test_poison_dies_unheard() -> None:
+    """What was running when its node died too often is given up without another attempt."""
+    stand = ready()
+    ran: list[str] = []
+    stand.answer("poison", lambda event: ran.append(event.id))
+    [name] = stand.insert([row(NOW, 1, kind="poison", crashes=3, attempt=3)])
+    stand.insert(rows(5, first=10))
+    stand.live(MICROS)
+    assert ran == []
+    [dead] = stand.memory._dead.values()
+    assert dead.id == name
+    assert "3 attempts" in (dead.reason or "")
+    assert stand.tally.done == 5
+
+
+def test_a_lost_answer_to_a_claim_is_asked_for_again() -> None:
+    """A claim whose answer was lost is asked for by its number: nothing is claimed and forgotten."""
+    for fault in (Fault.LOST_AFTER, Fault.LOST_BEFORE):
+        stand = ready()
+        stand.insert(rows(6))
+        stand.plan.next("claim", *(Fault.NONE,) * 2, fault)
+        stand.claim()
+        assert stand.held() == []
+        claims_until(stand, lambda: len(stand.held()) == 6, 5)  # noqa: B023 - called in this round
+        assert stand.tally.claimed == 6
+        stand.live(300 * MS)
+        assert stand.tally.done == 6
+        assert stand.kept() == []
+
+
+def test_a_lost_claim_of_an_earlier_life_is_forgotten() -> None:
+    """After a rejoin an unanswered claim of the old number is not taken for ours."""
+    stand = ready()
+    stand.insert(rows(6))
+    stand.plan.next("claim", *(Fault.NONE,) * 2, Fault.LOST_AFTER)
+    stand.claim()
+    stand.memory.strike(1, None)
+    stand.beat()
+    stand.beat()
+    stand.claim()
+    assert {one[9] >> 32 for one in stand.held()} == {2}
+    stand.live(300 * MS)
+    assert stand.tally.done == 6
+
+
+def test_what_an_earlier_life_claimed_is_not_held() -> None:
+    """Rows claimed under an old number are left to the others, suspects and poison included."""
+    stand = ready()
+    old = stand.node.claimer.next_number()
+    stand.memory.strike(1, None)
+    stand.beat()
+    stand.beat()
+    stand.node.claimer._keep(old, [row(claim=old), row(tail=2, claim=old, crashes=1)])
+    assert stand.held() == []
+    assert stand.node.runner.suspects == 0
+
+
+def test_a_refusing_store_is_tried_again() -> None:
+    """When the store is away the claimer tells it, and goes on when the store is back."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.plan.next("peek", Fault.REFUSED)
+    again = stand.claim()
+    assert again == stand.now + POLL
+    assert [error.where for error in stand.watch.errors] == ["claimer"]
+    claims_until(stand, lambda: len(stand.held()) == 3, 4)
+
+
+def test_a_spike_is_claimed_before_it_falls_due() -> None:
+    """A spike that could not be claimed within the lead is in memory when it falls due."""
+    stand = ready(claim_batch=100)
+    stand.node.claimer._rate = 100 / MICROS  # a store that claims 100 events a second
+    claim = stand.memory.claim
+
+    def costly(*arguments: Any) -> list[Row]:
+        got = claim(*arguments)
+        stand.ticker.go_on(len(got) * MICROS // 100_000)
+        return got
+
+    stand.memory.claim = costly  # type: ignore[method-assign] # time passes as it claims
+    stand.insert(rows(8_000, NOW + 2 * MICROS))
+    while stand.now < NOW + 2 * MICROS - LEAD - 10 * MS:
+        again = stand.claim()
+        assert again is not None
+        stand.ticker.go_on(max(again - stand.now, 0) or 1)
+        stand.node.fence.until = 1 << 60
+    assert len(stand.held()) == 8_000
+
+
+def test_an_ordinary_flow_is_not_claimed_early() -> None:
+    """Without a spike nothing is claimed before it enters the lead: a cancel still works."""
+    stand = ready()
+    stand.insert([row(NOW + i * MS, i) for i in range(1, 2_000)])
+    while stand.now < NOW + MICROS // 2:
+        again = stand.claim()
+        assert again is not None
+        assert all(one[0] <= stand.now + LEAD for one in stand.held())
+        stand.ticker.go_on(max(again - stand.now, 1))
+        stand.node.fence.until = 1 << 60
+
+
+def test_a_spike_beyond_the_limit_is_left() -> None:
+    """What lies further than `lead_max` ahead is not looked at."""
+    stand = ready(lead_max=0.5)
+    stand.node.claimer._rate = 1 / MICROS
+    stand.insert(rows(5_000, NOW + MICROS))
+    stand.claim()
+    assert stand.held() == []
+
+
+def test_a_stopped_claimer_claims_nothing() -> None:
+    """After a stop was asked for, nothing more is claimed."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.node.claimer.stopped = True
+    assert stand.claim() is None
+    assert stand.held() == []
+
+
+def test_kinds_claimed_alone_are_left_out_of_the_wide_claim() -> None:
+    """The wide claim never takes events of a kind that has no room."""
+    stand = ready("slow", "fast")
+    slow(stand, "slow", 10**9)
+    stand.node.lanes.all()[0].held = 100
+    asked: list[Kinds] = []
+    claim = stand.memory.claim
+
+    def spy(
+        number: int, shards: Any, low: int, high: int, limit: int, kinds: Kinds, *r: Any
+    ) -> Any:
+        asked.append(kinds)
+        return claim(number, shards, low, high, limit, kinds, *r)
+
+    stand.memory.claim = spy  # type: ignore[method-assign, assignment] # to see what is asked
+    stand.insert([*rows(3, kind="slow"), *rows(3, first=9, kind="fast")])
+    stand.claim()
+    assert Kinds(None, ("slow",)) in asked
+    assert {one[4] for one in stand.held()} == {"fast"}
+
+
+def test_a_crashed_event_of_a_narrow_kind_is_not_claimed_with_it() -> None:
+    """Suspects are left to the search that takes them singly, in narrow kinds as well."""
+    stand = ready("slow")
+    slow(stand, "slow", 10**9)
+    stand.insert([row(NOW, 1, kind="slow", crashes=2), row(NOW, 2, kind="slow", crashes=2)])
+    stand.claim()
+    assert len(stand.held()) == 1

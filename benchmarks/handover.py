@@ -1,0 +1,88 @@
+"""From memory to the handler, no database beside: how fast held events reach a handler once due."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+from benchmarks.load import KIND, PATIENCE, SECOND, now, rows
+from benchmarks.stand import Figures, Stand
+from duetime import Event, Scheduler
+from duetime.event import CLAIM, Row
+from duetime.stores.contract import Settled, Settlement
+from duetime.stores.memory import MemoryStore
+
+__all__ = ["run"]
+
+
+class _Forgetful(MemoryStore):
+    """A store that holds nothing: what is settled is believed."""
+
+    def settle(self, settlement: Settlement) -> Settled:
+        """Answer that nothing was stale, without looking."""
+        return Settled(0, len(settlement.done), 0, 0)
+
+
+def run(stand: Stand) -> None:
+    """Hand over to a sync and to a batch handler; beside: a loop that makes and hands over events."""
+    count = stand.size(300_000, 2_000)
+    for mode in ("sync", "batch"):
+        batch = mode == "batch"
+        stand.compare(
+            f"handover {mode}",
+            "events/s",
+            partial(_engine, count, batch=batch),
+            partial(_loop, count, batch=batch),
+            events=count,
+        )
+
+
+def _engine(count: int, *, batch: bool) -> Figures:
+    left, ended = count, threading.Event()
+    taken: list[int] = []  # how many each call got: a list, for appending needs no lock
+
+    def one(event: Event) -> None:
+        taken.append(1)
+
+    def many(events: list[Event]) -> None:
+        taken.append(len(events))
+
+    with Scheduler(_Forgetful(), max_held=count, stats_every=0.0) as scheduler:
+        scheduler.on(KIND, batch=batch)(many if batch else one)
+        node = scheduler.start()
+        while not node.keeper.shards:
+            time.sleep(0.001)
+        instant = now() + SECOND // 2 + count
+        number = node.claimer.next_number()
+        held = [_claimed(row, number) for row in rows(count, instant, 0)]
+        held.sort()
+        node.claimer.hold(number, held)
+        deadline = time.monotonic() + PATIENCE
+        while left > 0 and time.monotonic() < deadline:
+            ended.wait(0.002)
+            left = count - scheduler.tally.fired
+        return {"": count / ((now() - instant) / SECOND)}
+
+
+def _claimed(row: Row, number: int) -> Row:
+    return (*row[:CLAIM], number, *row[CLAIM + 1 :])  # type: ignore[return-value] # the same columns
+
+
+def _loop(count: int, *, batch: bool) -> Figures:
+    held = rows(count, now(), 0)
+
+    def one(event: Event) -> None:
+        pass
+
+    def many(events: list[Event]) -> None:
+        pass
+
+    began = time.perf_counter()
+    if batch:
+        for start in range(0, count, 1000):
+            many([Event(row) for row in held[start : start + 1000]])
+    else:
+        for row in held:
+            one(Event(row))
+    return {"": count / (time.perf_counter() - began)}

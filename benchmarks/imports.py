@@ -1,0 +1,37 @@
+"""How long `import duetime` takes, in fresh interpreters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+from benchmarks.result import ROOT
+from benchmarks.stand import Figures, Stand
+
+__all__ = ["run"]
+
+_TURNS = 5
+
+
+def run(stand: Stand) -> None:
+    """Start interpreters in turn that import nothing and the package; the figure is the difference."""
+    turns = stand.size(_TURNS, 1)
+
+    def above() -> Figures:
+        pairs = [(_start("pass"), _start("import duetime")) for _ in range(turns)]
+        return {"": median(loaded - bare for bare, loaded in pairs)}
+
+    def bare() -> Figures:
+        return {"": median(_start("pass") for _ in range(turns))}
+
+    stand.compare("imports", "ms", above, bare, beside="an interpreter that imports nothing")
+
+
+def _start(program: str) -> float:
+    """Return the ms from start to end of an interpreter that runs this."""
+    began = time.perf_counter()
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    return (time.perf_counter() - began) * 1e3

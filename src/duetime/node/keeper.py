@@ -73,6 +73,7 @@ class Keeper:
         self._seen: dict[int, _Seen] = {}
         self._suspects: dict[int, int] = {}  # number → until when its events may have been running
         self._roll: Roll | None = None
+        self._is_measured = False  # whether the store's clock was ever read
         self._sweep_at = 0
         self._lost_since = 0
         self.id = new_id()
@@ -89,6 +90,7 @@ class Keeper:
             return None
         if not self._raise_counter():
             return now + self._beat // 4
+        now = self._clock.now()  # the first beat measures the clock: `now` was no time before
         self._look(now)
         self._bury()
         if now >= self._sweep_at:
@@ -128,6 +130,8 @@ class Keeper:
             return False
         if roll.number != self._fence.number:
             self._fence.enter(roll.number)
+        if not self._is_measured:
+            return False  # without the store's time nothing can be judged, nor fired
         self._fence.until = sent + self._life
         self.pulse(sent, roll.number, self.id)
         self._roll = roll
@@ -142,6 +146,7 @@ class Keeper:
             self._tell(error)
         else:
             self._clock.measure(now, sent, self._clock.boot())
+            self._is_measured = True
 
     def _look(self, now: int) -> None:
         """Note whose counters moved, and divide the shards among the living."""

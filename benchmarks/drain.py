@@ -1,4 +1,4 @@
-"""How fast a backlog goes: from the first firing to the empty table, with handlers that do nothing."""
+"""How fast a backlog goes: from the first firing to the empty table, with no-op handlers."""
 
 from __future__ import annotations
 

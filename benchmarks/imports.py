@@ -16,7 +16,7 @@ _TURNS = 5
 
 
 def run(stand: Stand) -> None:
-    """Start interpreters in turn that import nothing and the package; the figure is the difference."""
+    """Start interpreters that import nothing, and the package; the difference is the figure."""
     turns = stand.size(_TURNS, 1)
 
     def above() -> Figures:

@@ -1,4 +1,4 @@
-"""Fired minus due, of events spread evenly over some seconds while others are created and settled."""
+"""Fired minus due, of events spread evenly, while others are created and settled."""
 
 from __future__ import annotations
 

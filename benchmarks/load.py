@@ -1,4 +1,4 @@
-"""What benchmarks have in common: rows to start from, handlers that do nothing, a watch on outcomes."""
+"""What benchmarks share: rows to start from, handlers that do nothing, a watch on outcomes."""
 
 from __future__ import annotations
 

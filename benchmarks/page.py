@@ -79,8 +79,8 @@ def _table(name: str, results: list[Result]) -> str:
 def _origins(results: list[Result]) -> list[str]:
     """Return where the results were measured, each place once."""
     found = {
-        f"{r.system} on {r.store}, {r.machine.cores} x {r.machine.cpu}, {r.machine.memory_gb:g} GB, "
-        f"{r.machine.system}, load {r.machine.load:g}; {r.python}; "
+        f"{r.system} on {r.store}, {r.machine.cores} x {r.machine.cpu}, "
+        f"{r.machine.memory_gb:g} GB, {r.machine.system}, load {r.machine.load:g}; {r.python}; "
         f"{', '.join(f'{name} {number_}' for name, number_ in r.versions.items())}; "
         f"{r.runs} runs; commit {r.commit}": None
         for r in results

@@ -1,4 +1,4 @@
-"""The stand on which everything is measured: one file, one set of sizes, engine and limit in turn."""
+"""Where everything is measured: one file, one set of sizes, engine and limit in turn."""
 
 from __future__ import annotations
 

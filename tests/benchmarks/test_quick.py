@@ -63,7 +63,7 @@ def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_publishing_replaces_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A published result takes the place of the one with its name; others stay; the page follows."""
+    """A published result replaces the one with its name; others stay; the page follows."""
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     page.PAGE.write_text("before\n<!-- tables: begin -->\nold\n<!-- tables: end -->\nafter\n")
@@ -82,7 +82,7 @@ def test_publishing_replaces_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_page_shows_the_committed_results() -> None:
-    """docs/benchmarks.md holds the tables of benchmarks/results/, and nothing typed by hand."""
+    """The page holds the tables of benchmarks/results/, and nothing typed by hand."""
     text = page.PAGE.read_text("utf-8")
     assert page.committed()
     assert page.filled(text, page.committed()) == text

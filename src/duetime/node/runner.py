@@ -327,8 +327,7 @@ class Runner:
             again.append(now + _STUCK)  # a worker is about to take some, and may hang in the first
         if now - lane.moved_at < _HOARDED:
             return [*again, lane.moved_at + _HOARDED]
-        for _ in range(lane.spare()):
-            hoarded.append(lane.rows.pop())
+        hoarded.extend(lane.rows.pop() for _ in range(lane.spare()))
         if lane.rows and lane.handler.mode is Mode.PULL:
             again.append(now + _HOARDED)  # the consumers may leave without taking them
         return again

@@ -11,7 +11,7 @@ from duetime.clock import MICROS
 from duetime.event import PARKING, Row
 from duetime.stores.contract import Kinds
 from duetime.testing.faulty_store import Fault
-from tests.unit.node.stand import MS, NOW, Stand, row, rows
+from tests.unit.node.stand import MS, NOW, Stand, replace, row, rows
 
 LEAD, TICK, POLL = 50 * MS, 25 * MS, 50 * MS
 
@@ -185,7 +185,7 @@ def test_a_statement_claims_a_batch_at_most() -> None:
         sizes.append(len(got))
         return got
 
-    stand.memory.claim = spy  # type: ignore[method-assign] # to see what is taken
+    replace(stand.memory, claim=spy)  # to see what is taken
     claims_until(stand, lambda: len(stand.held()) == 1_000, 60)
     assert max(sizes) == 100
 
@@ -470,7 +470,7 @@ def test_a_spike_is_claimed_before_it_falls_due() -> None:
         stand.ticker.go_on(len(got) * MICROS // 100_000)
         return got
 
-    stand.memory.claim = costly  # type: ignore[method-assign] # time passes as it claims
+    replace(stand.memory, claim=costly)  # time passes as it claims
     stand.insert(rows(8_000, NOW + 2 * MICROS))
     while stand.now < NOW + 2 * MICROS - LEAD - 10 * MS:
         again = stand.claim()
@@ -524,7 +524,7 @@ def test_kinds_claimed_alone_are_left_out_of_the_wide_claim() -> None:
         asked.append(kinds)
         return claim(number, shards, low, high, limit, kinds, *r)
 
-    stand.memory.claim = spy  # type: ignore[method-assign, assignment] # to see what is asked
+    replace(stand.memory, claim=spy)  # to see what is asked
     stand.insert([*rows(3, kind="slow"), *rows(3, first=9, kind="fast")])
     stand.claim()
     assert Kinds(None, ("slow",)) in asked

@@ -168,12 +168,12 @@ def test_the_error_of_a_retry_is_kept() -> None:
     "bad",
     [
         Retry(at=datetime(2030, 1, 1)),  # noqa: DTZ001 - a naive time is what is tested
-        Retry(at="tomorrow"),  # type: ignore[arg-type] - a wrong type is what is tested
+        Retry(at="tomorrow"),  # type: ignore[arg-type] # a wrong type is what is tested
         Retry(at=from_micros(NOW), after=1),
         Retry(after=-1),
         Retry(after=float("nan")),
         Retry(after=float("inf")),
-        Retry(after="soon"),  # type: ignore[arg-type] - a wrong type is what is tested
+        Retry(after="soon"),  # type: ignore[arg-type] # a wrong type is what is tested
         Retry(after=10**30),
         Retry(payload={1, 2}),
         Retry(payload="x" * 1_000),

@@ -12,7 +12,7 @@ from duetime.event import PARKING
 from duetime.node.keeper import divide
 from duetime.stores.memory import MemoryStore
 from duetime.testing.faulty_store import Fault
-from tests.unit.node.stand import MS, NOW, Stand, Ticker, row, rows
+from tests.unit.node.stand import MS, NOW, Stand, Ticker, replace, row, rows
 
 BEAT, LEASE, LIFE = MICROS // 2, 3 * MICROS, 2 * MICROS
 names = st.lists(st.text("abcdef0123456789", min_size=1, max_size=8), unique=True, max_size=9)
@@ -103,7 +103,7 @@ def test_a_beat_moves_the_fence_on_from_when_it_was_sent() -> None:
         stand.ticker.go_on(300 * MS)
         return beat(*arguments)  # type: ignore[arg-type] # whatever the keeper passes
 
-    stand.memory.beat = slow  # type: ignore[method-assign, assignment] # a slow store
+    replace(stand.memory, beat=slow)  # a slow store
     stand.beat()
     assert stand.node.fence.until == sent + LIFE
 
@@ -188,7 +188,7 @@ def test_a_strike_loses_against_a_beat() -> None:
         pair.b.beat()
         return strike(number, counter)
 
-    pair.store.strike = slow  # type: ignore[method-assign] # the race, made certain
+    replace(pair.store, strike=slow)  # the race, made certain
     pair.beats_of(pair.a, LEASE)
     assert set(pair.store._nodes) == {1, 2}
     assert pair.b.number == 2
@@ -279,7 +279,7 @@ def test_only_ones_own_shards_are_swept() -> None:
         swept.append(set(shards) - {PARKING})
         return rescue(shards, *rest)
 
-    pair.store.rescue = spy  # type: ignore[method-assign, assignment] # to see what is asked
+    replace(pair.store, rescue=spy)  # to see what is asked
     pair.store._issued = 40
     pair.store.insert([row(tail=i, shard=i, claim=7 << 32 | 1) for i in range(16)])
     for _ in range(LEASE // BEAT + 1):

@@ -93,7 +93,7 @@ def test_outcomes_decide() -> None:
 def test_an_outcome_of_ones_own_class_counts() -> None:
     """A subclass of Retry or Dead is one."""
 
-    class Later(Retry):
+    class Later(Retry, frozen=True):
         """A retry of the program's own."""
 
     stand = stand_of(lambda _event: Later(after=5), 1)

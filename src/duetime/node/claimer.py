@@ -131,7 +131,7 @@ class Claimer:
         """Claim what is due soon; return when to look again."""
         if self.stopped:
             return None
-        if not self._fence.is_open(self._clock.boot()) or not self._keeper.shards:
+        if not self._fence.is_open(self._clock.boot()):
             return now + self._poll
         if not self._behind and now < self._next_tick <= self._sweep_at:
             early = self._last_step + _GAP
@@ -157,6 +157,8 @@ class Claimer:
         narrow = [lane for lane in self._lanes.all() if self._is_narrow(lane, now)]
         if now >= self._aside_at:
             self._claim_aside(now)
+        if not self._keeper.shards:
+            return now + self._poll  # there are more nodes than shards; parked events are anyone's
         if self._behind:
             self._catch_up(now, room, narrow)
             if now >= self._next_tick:
@@ -250,6 +252,8 @@ class Claimer:
 
     def _turn(self, shards: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shards, beginning with another one each time, so that none starves."""
+        if not shards:
+            return shards  # the keeper has just lost the last one
         self._turns += 1
         start = self._turns % len(shards)
         return shards[start:] + shards[:start]
@@ -260,22 +264,28 @@ class Claimer:
         began = self._clock.boot()
         shards = self._keeper.shards
         high = now + self._lead
-        known = tuple(lane.kind for lane in self._lanes.all() if lane.room(now, self._lead) > 0)
-        if known:
-            parked = Kinds(known)
-            if self._store.peek((PARKING,), 0, high, 1, parked):
-                self._claim((PARKING,), 0, high, self._batch, parked)
-        all_shards = (*shards, PARKING)
-        if self._runner.suspects < _SUSPECTS // 2:
-            most = _SUSPECTS - self._runner.suspects
-            found = self._claim(all_shards, 0, high, most, Kinds(), (1, 1))
-            if not found and self._runner.suspects == 0:
-                found = self._claim(all_shards, 0, high, 1, Kinds(), (2, _MANY))
-            if found:
+        known = Kinds(
+            tuple(lane.kind for lane in self._lanes.all() if lane.room(now, self._lead) > 0)
+        )
+        if known.only and self._store.peek((PARKING,), 0, high, 1, known):
+            self._claim((PARKING,), 0, high, self._batch, known)
+        # What is parked is left to a node that knows it: others would take and park it for ever.
+        for places, kinds in ((shards, Kinds()), ((PARKING,), known)):
+            if self._claim_suspects(places, high, kinds):
                 self._aside_at = now
                 return
         cost = self._clock.boot() - began
         self._aside_at = now + max(_ASIDE, _SHARE * cost)
+
+    def _claim_suspects(self, shards: tuple[int, ...], high: int, kinds: Kinds) -> list[Row]:
+        """Claim events that were running when a node died: a few, or a single one."""
+        held = self._runner.suspects
+        if not shards or kinds.only == () or held >= _SUSPECTS // 2:
+            return []
+        found = self._claim(shards, 0, high, _SUSPECTS - held, kinds, (1, 1))
+        if not found and self._runner.suspects == 0:
+            found = self._claim(shards, 0, high, 1, kinds, (2, _MANY))
+        return found
 
     # --- spikes ------------------------------------------------------------------------------
 
@@ -283,6 +293,8 @@ class Claimer:
         """Sample one shard of the coming seconds: does a spike need claiming from now on?"""
         self._spike_at = now + _SPIKE_LOOK
         shards = self._keeper.shards
+        if not shards:
+            return
         self._spike_shard = (self._spike_shard + 1) % len(shards)
         shard = shards[self._spike_shard]
         low = max(now + self._lead, self._lows.get(shard, 0))

@@ -155,8 +155,11 @@ class LoopPool:
                     result = await handler.function(events)
                 else:
                     result = [await handler.function(events[0])]
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # by us; a handler may also fail because something of its own was cancelled
+            result = error
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
             result = error
         self._runner.take_results(job, events, result)

@@ -45,6 +45,7 @@ class Reporter:
     def step(self, now: int) -> int | None:
         """Report if a period is over; return when the next one ends."""
         if not self._every:
+            self._last_at = self._last_at or now  # figures asked for count from here
             return None
         if self._last_at:
             self._observers.statistics(self.figures(now))

@@ -277,6 +277,26 @@ def test_cancel_by_filter_asks(duetime: Call) -> None:
     assert json.loads(result.stdout) == {"matched": 0}
 
 
+def test_cancel_by_filter_tells_what_was_too_late(duetime: Call) -> None:
+    """When a filter finds events that are claimed, the exit code is 1 and both counts are told."""
+    for name in ("a", "b", "c"):
+        duetime("schedule", "k", "--id", name)
+    with Scheduler() as scheduler:
+        store = scheduler.store
+        assert len(store.claim(1 << 32 | 1, range(store.shards), 0, 2**60, 1)) == 1
+    result = duetime("cancel", "--kind", "k", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "cancelled\t2\nin_flight\t1\n")
+
+
+def test_many_events_take_several_pages(duetime: Call) -> None:
+    """Listing and cancelling go on to the last event, however many there are."""
+    with Scheduler() as scheduler:
+        scheduler.schedule_many({"kind": "k", "after": 3600 + n} for n in range(2500))
+    listed = duetime("list", "--all").stdout.splitlines()
+    assert len({line.split("\t")[0] for line in listed}) == 2500
+    assert duetime("cancel", "--kind", "k", "--yes").stdout == "cancelled\t2500\n"
+
+
 @pytest.mark.parametrize("command", ["cancel", "redrive"])
 def test_ids_or_a_filter(duetime: Call, command: str) -> None:
     """Neither ids nor a filter, or both, is a usage error."""

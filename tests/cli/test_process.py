@@ -41,10 +41,18 @@ def hang(event):
     note(event)
     time.sleep(60)
 
+@scheduler.on("slow")
+def slow(event):
+    note(event)
+    time.sleep(1)
+    Path("finished").touch()
+
 def make():
     return scheduler
 """
 SEEN = Path("seen")
+# Makes the terminal on stdin the one whose Ctrl-C it hears, then becomes the program.
+LOGIN = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def environment() -> dict[str, str]:
@@ -122,7 +130,7 @@ def test_a_node_runs_and_stops(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     log = Path("log").read_text()
-    assert "1 node on sqlite:///duetime.db, answering 2 kinds: hang, note" in log
+    assert "1 node on sqlite:///duetime.db, answering 3 kinds: hang, note, slow" in log
     assert log.endswith("stopped\n")
 
 
@@ -299,6 +307,28 @@ def test_a_terminal_is_asked() -> None:
     assert "Cancel 2 events? [y/N]" in shown
     code, shown = on_terminal("cancel", "--kind", "note", keys=b"y\n")
     assert code == 0
+    with Scheduler() as scheduler:
+        assert scheduler.find() == []
+
+
+def test_ctrl_c_lets_handlers_finish() -> None:
+    """Ctrl-C on a terminal reaches the children once: what runs there may finish."""
+    schedule("slow", "a")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGIN, *PROGRAM, "run", "app:scheduler", "--processes", "2"],
+        env=environment(),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    with process:
+        until(lambda: seen("a"))
+        os.write(master, b"\x03")
+        assert process.wait(20) == 0
+    os.close(slave)
+    os.close(master)
+    assert Path("finished").exists()
     with Scheduler() as scheduler:
         assert scheduler.find() == []
 

@@ -37,8 +37,7 @@ def stats(session: Session) -> int:
     shown = [(row[0], *((n, f"{n:,}" if n else "-") for n in row[1:])) for row in rows]
     if session.output.terminal and len(rows) > 1:
         shown.append(("all", *((n, f"{n:,}" if n else "-") for n in totals.values())))
-    if rows or not session.output.terminal:
-        session.output.table(columns, shown)
+    session.output.table(columns, shown)
     if not rows:
         session.output.say("No events.")
     if counts.overdue:

@@ -1,4 +1,4 @@
-"""Which events a command is about: a time, a filter, ids, and the question before many are changed."""
+"""Which events a command is about: times, filters, ids, and the question before many change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PAGE = 1000
 _DELAY = re.compile(r"[0-9.]+[a-z]*")
 
-Times = dict[str, datetime | timedelta]
+Times = dict[str, Any]  # either "at", a datetime, or "after", a timedelta; or neither
 
 
 def times(function: F) -> F:

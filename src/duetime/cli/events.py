@@ -68,7 +68,7 @@ def reschedule(session: Session, event_id: str, when: Times) -> int:
     if not when:
         raise click.UsageError("Give --at or --after.", click.get_current_context())
     ids = given_ids((event_id,))
-    answers = [session.scheduler.reschedule(one, **when) for one in ids]  # type: ignore[arg-type]  # at or after
+    answers = [session.scheduler.reschedule(ids[0], **when)]
     return _answer(session, ids, answers, Answer.RESCHEDULED)
 
 

@@ -34,8 +34,10 @@ def report(error: BaseException, *, debug: bool) -> int:
     """Tell an error in one line on stderr and return the exit code; with `debug`, where it was."""
     if isinstance(error, click.exceptions.Exit):
         return int(error.exit_code)
+    if isinstance(error, OSError):
+        _discard_output()
     if isinstance(error, BrokenPipeError):
-        return _silenced()
+        return OK  # whoever read our output has seen enough
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         interrupted = isinstance(error, KeyboardInterrupt) or isinstance(
             error.__context__, KeyboardInterrupt
@@ -67,13 +69,15 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 
 def _tell(code: str, text: str, exit_code: int) -> int:
-    style = {"fg": "red", "bold": True}
-    click.echo(f"{click.style('error', **style)} [{code}]: {escape(text)}", err=True)  # type: ignore[arg-type]  # a dict of styles
+    word = click.style("error", fg="red", bold=True)
+    click.echo(f"{word} [{code}]: {escape(text)}", err=True)
     return exit_code
 
 
-def _silenced() -> int:
-    """Whoever read our output has seen enough: no complaint now, nor at the interpreter's end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return OK
+def _discard_output() -> None:
+    """Drop what could not be written, so that the interpreter's end does not try it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -54,32 +55,8 @@ def list_(
     Into a pipe: id, kind, due time, state, attempt, payload, separated by tabs. With --json one
     event per line. Dead events are listed by --state dead, or `duetime dead`.
     """
-    if wanted.get("state") is State.DEAD:
-        return _list_dead(session, wanted, limit, begin, everything=everything)
-    return _list(session, wanted, limit, begin, everything=everything)
-
-
-def _list(
-    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
-) -> int:
-    now = session.now()
-    events = _chosen(session, wanted, limit, begin, everything=everything)
-    if session.output.as_json:
-        return _documents(session, events)
-    rows = [
-        (
-            event.id,
-            event.kind,
-            (stamp(event.due_at), relative(event.row[DUE_AT] - now)),
-            event.state.value,
-            event.attempt,
-            payload_text(event),
-        )
-        for event in events
-    ]
-    if rows or not session.output.terminal:
-        session.output.table(_COLUMNS, rows)
-    return _more(session, [row[0] for row in rows], limit, everything=everything)
+    dying = wanted.get("state") is State.DEAD
+    return _list(session, wanted, limit, begin, everything=everything, dying=dying)
 
 
 @click.command(short_help="List events that were given up.")
@@ -96,35 +73,53 @@ def dead(
     Into a pipe: id, kind, time of death, failures, crashes, reason, separated by tabs.
     """
     wanted["state"] = State.DEAD
-    return _list_dead(session, wanted, limit, begin, everything=everything)
+    return _list(session, wanted, limit, begin, everything=everything, dying=True)
 
 
-def _list_dead(
-    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
+def _list(
+    session: Session,
+    wanted: dict[str, Any],
+    limit: int,
+    begin: str | None,
+    *,
+    everything: bool,
+    dying: bool,
 ) -> int:
-    now = session.now()
-    events = _chosen(session, wanted, limit, begin, everything=everything)
-    if session.output.as_json:
-        return _documents(session, events)
-    rows = []
-    for event in events:
-        died_at = event.died_at or event.row[DUE_AT]
-        died = (stamp(from_micros(died_at)), relative(died_at - now))
-        reason = event.reason or ""
-        rows.append((event.id, event.kind, died, event.failures, event.crashes, reason))
-    if rows or not session.output.terminal:
-        session.output.table(_DEAD_COLUMNS, rows)
-    return _more(session, [row[0] for row in rows], limit, everything=everything)
-
-
-def _chosen(
-    session: Session, wanted: dict[str, Any], limit: int, begin: str | None, *, everything: bool
-) -> list[Event]:
+    output, now = session.output, session.now()
     inputs.page(limit)
-    after = None if begin is None else _cursor(session, begin)
-    if everything:
-        return list(found(session, wanted, after))
-    return list(islice(session.scheduler.find(**wanted, limit=limit, after=after), limit))
+    events = found(session, wanted, None if begin is None else _cursor(session, begin))
+    count, last = 0, ""
+
+    def seen() -> Iterator[Event]:
+        nonlocal count, last
+        for event in events if everything else islice(events, limit):
+            count, last = count + 1, event.id
+            yield event
+
+    if output.as_json:
+        for event in seen():
+            output.document(document(event))
+        return OK
+    if dying:
+        output.table(_DEAD_COLUMNS, (_dead_cells(event, now) for event in seen()))
+    else:
+        output.table(_COLUMNS, (_cells(event, now) for event in seen()))
+    if not count:
+        output.say("No events.")
+    elif count == limit and not everything:
+        output.say(f"There may be more: --from {last}, --limit or --all.")
+    return OK
+
+
+def _cells(event: Event, now: int) -> tuple[Any, ...]:
+    due = (stamp(event.due_at), relative(event.row[DUE_AT] - now))
+    return event.id, event.kind, due, event.state.value, event.attempt, payload_text(event)
+
+
+def _dead_cells(event: Event, now: int) -> tuple[Any, ...]:
+    died_at = event.died_at or event.row[DUE_AT]
+    died = (stamp(from_micros(died_at)), relative(died_at - now))
+    return event.id, event.kind, died, event.failures, event.crashes, event.reason or ""
 
 
 def _cursor(session: Session, begin: str) -> Event:
@@ -137,20 +132,6 @@ def _cursor(session: Session, begin: str) -> Event:
     if event is None:
         raise Refused(f"There is no event {escape(begin)} to go on behind.", code="event_unknown")
     return event
-
-
-def _documents(session: Session, events: list[Event]) -> int:
-    for event in events:
-        session.output.document(document(event))
-    return OK
-
-
-def _more(session: Session, ids: list[str], limit: int, *, everything: bool) -> int:
-    if not ids:
-        session.output.say("No events.")
-    elif len(ids) == limit and not everything:
-        session.output.say(f"There may be more: --from {ids[-1]}, --limit or --all.")
-    return OK
 
 
 @click.command()

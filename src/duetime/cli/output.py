@@ -1,4 +1,4 @@
-"""Where output goes: data to stdout, as JSON, as tab-separated lines or as a table; words to stderr.
+"""Where output goes: data to stdout, as JSON, as lines or as a table; words to stderr.
 
 A table is for a terminal; into a pipe or a file go lines that `cut` and `awk` understand.
 """
@@ -55,16 +55,17 @@ class Output:
 
     def say(self, text: str, *, style: str = "") -> None:
         """Tell something beside the data, on stderr; with --json nothing but errors is told."""
+        sys.stdout.flush()  # so that on a terminal both come in the order they were said
         if not self.as_json:
             click.echo(click.style(escape(text), fg=style or None), err=True)
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
-        click.echo(to_json(value))
+        sys.stdout.write(to_json(value) + "\n")
 
     def line(self, *cells: Any) -> None:
         """Print one line of tab-separated cells."""
-        click.echo("\t".join(escape(str(cell)) for cell in cells))
+        sys.stdout.write("\t".join(escape(str(cell)) for cell in cells) + "\n")
 
     def table(
         self, columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, title: str = ""
@@ -83,6 +84,8 @@ class Output:
         console = self.console()
         kept = [i for i, column in enumerate(columns) if console.width >= column.least]
         texts = [[_shown(row[i]) for i in kept] for row in rows]
+        if not texts:
+            return
         table = Table(
             title=title or None,
             title_justify="left",

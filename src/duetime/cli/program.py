@@ -44,7 +44,7 @@ class Program(click.Group):
             with self.make_context(prog_name, arguments, **extra) as context:
                 code = self.invoke(context)
             sys.stdout.flush()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - this is where all errors end
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - where all errors end
             code = report(error, debug="--debug" in arguments)
         sys.exit(code if isinstance(code, int) else 0)
 

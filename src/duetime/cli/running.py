@@ -145,7 +145,9 @@ def _supervise(session: Session, app: str, processes: int, scheduler: Scheduler)
     def spawn() -> subprocess.Popen[bytes]:
         # A group of its own keeps Ctrl-C from reaching the child beside our SIGTERM, which it
         # would take for a second signal. Its stdin is a pipe that ends when we die.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)  # noqa: S603 - our own command line
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command, stdin=subprocess.PIPE, process_group=0
+        )
 
     supervisor = Supervisor(spawn, processes, scheduler.settings.grace, session.output.say)
     scheduler.close()

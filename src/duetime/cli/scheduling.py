@@ -61,7 +61,7 @@ def schedule(
         raise click.UsageError("Give PAYLOAD or --payload-file, not both.", context)
     text = payload if payload_file is None else _read(payload_file)
     value = None if text is None else _loads(text, "payload")
-    event = session.scheduler.schedule(kind, value, id=event_id, **when)  # type: ignore[arg-type]  # at or after
+    event = session.scheduler.schedule(kind, value, id=event_id, **when)
     _tell(session, event)
     return OK
 

@@ -56,7 +56,7 @@ class Session:
                     code="store_memory",
                     field="store",
                 )
-            from duetime.scheduler import Scheduler  # noqa: PLC0415 - heavy; not every command needs it
+            from duetime.scheduler import Scheduler  # noqa: PLC0415 - heavy, not always needed
             from duetime.stores import open_store  # noqa: PLC0415 - as above
 
             # Opened here so that a mistyped path is told: a Scheduler would make the file, and

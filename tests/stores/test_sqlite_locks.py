@@ -69,7 +69,7 @@ def test_reads_wait_for_nobody(store: SqliteStore, other: apsw.Connection) -> No
 
 def test_nothing_to_claim_writes_nothing(store: SqliteStore, other: apsw.Connection) -> None:
     """A claim that finds nothing takes no lock and writes nothing."""
-    store.insert([row(kind="a"), row(T + 9)])
+    store.insert([row(kind="a"), row(T + 9), row(T + 5, claim=number(), attempt=1)])
     other.execute("BEGIN IMMEDIATE")
     assert store.claim(number(), range(32), T + 1, T + 8, 10) == []
     assert store.claim(number(), range(32), T, T, 10, Kinds(without=("a",))) == []

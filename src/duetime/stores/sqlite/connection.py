@@ -195,8 +195,20 @@ class Database:
             raise
         return connection
 
+    def _switch_to_wal(self, connection: apsw.Connection) -> str:
+        """Switch, waiting for others: here SQLite answers "busy" without asking its handler."""
+        wait = _waiter(int(self._busy_timeout * MICROS))
+        tries = 0
+        while True:
+            try:
+                return str(connection.pragma("journal_mode", "WAL"))
+            except apsw.BusyError:
+                if not wait(tries):
+                    raise
+            tries += 1
+
     def _set_up(self, connection: apsw.Connection) -> None:
-        mode = connection.pragma("journal_mode", "WAL")
+        mode = self._switch_to_wal(connection)
         if mode != "wal":
             raise StoreUnsupported(
                 f"{self.path} cannot be switched to write-ahead logging (journal mode {mode}): "

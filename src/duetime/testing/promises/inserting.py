@@ -154,6 +154,16 @@ class Inserting:
         assert found.row == fresh
         assert _total(store) == 1
 
+    def test_a_named_event_has_one_id(self, store: Store) -> None:
+        """The id that the place of a named event would make is not an id of it."""
+        named = row(name="order-1")
+        store.insert([named])
+        unnamed = id_of((*named[:3], None, *named[4:]))
+        assert store.get([unnamed]) == [None]
+        assert store.cancel([unnamed]) == [Answer.UNKNOWN]
+        assert store.reschedule([(unnamed, T + 1)]) == [Answer.UNKNOWN]
+        assert kept(store, "order-1").row == named
+
     @pytest.mark.parametrize("name", [None, "order-1"])
     def test_ids_are_free_after_a_cancel(self, store: Store, name: str | None) -> None:
         """The id of a cancelled event can be given to a new one."""

@@ -51,7 +51,7 @@ def _fits(event: Event, wanted: Filter) -> bool:
 def _mixture(store: Store) -> list[Event]:
     """Keep events of every state, kind and shard with many ties; return those not dead."""
     rows = [
-        row(T + i % 10, shard=i % 5, kind="ab"[i % 2], name=f"n{i}" if i % 7 == 0 else None)
+        row(T + i % 10, shard=i // 10 % 5, kind="ab"[i % 2], name=f"n{i}" if i % 7 == 0 else None)
         for i in range(100)
     ]
     store.insert(rows)

@@ -272,3 +272,6 @@ class Settling:
         assert store.settle(Settlement(ranges=[Range(highest, (0,), T, T + 1)])).ranges == 1
         assert store.owners([0], T) == {2**31 - 1}
         assert store.settle(Settlement(done=[first])).done == 1
+        store.insert([row(T, claim=highest, attempt=1)])
+        assert store.rescue([0], 2**31 - 2, T, T) == 0
+        assert store.rescue([0], 2**31 - 1, T, T) == 1

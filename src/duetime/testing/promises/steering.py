@@ -128,6 +128,7 @@ class Steering:
         assert store.counts(T).scheduled == {"mail": 1}
         assert store.cancel([event_id]) == [Answer.CANCELLED]
         assert store.get([event_id]) == [None]
+        assert store.insert([row(name=event_id)]) == [None]
 
     def test_reschedule_keeps_the_shard(self, store: Store) -> None:
         """A move keeps the shard; only a parked event comes back from the parking shard."""

@@ -282,9 +282,13 @@ class Claimer:
         held = self._runner.suspects
         if not shards or kinds.only == () or held >= _SUSPECTS // 2:
             return []
-        found = self._claim(shards, 0, high, _SUSPECTS - held, kinds, (1, 1))
+        # Tried alone from the second death on, and whenever the next one would be the last.
+        alone = min(2, max(1, self._settings.max_crashes - 1))
+        found: list[Row] = []
+        if alone > 1:
+            found = self._claim(shards, 0, high, _SUSPECTS - held, kinds, (1, alone - 1))
         if not found and self._runner.suspects == 0:
-            found = self._claim(shards, 0, high, 1, kinds, (2, _MANY))
+            found = self._claim(shards, 0, high, 1, kinds, (alone, _MANY))
         return found
 
     # --- spikes ------------------------------------------------------------------------------
@@ -353,10 +357,10 @@ class Claimer:
             return  # of an earlier life of this process: the others rescue it
         if rows and any(row[CRASHES] for row in rows):
             most = self._settings.max_crashes
+            self._runner.suspects += sum(1 for row in rows if row[CRASHES])
             poison = [row for row in rows if row[CRASHES] >= most]
             rows = [row for row in rows if row[CRASHES] < most]
             now = self._clock.now()
             kept = self._settings.history_kept
             self._settler.report([], [crashed(row, now, kept) for row in poison])
-            self._runner.suspects += sum(1 for row in rows if row[CRASHES])
         self.hold(number, rows)

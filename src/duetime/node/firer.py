@@ -12,6 +12,9 @@ from duetime.node.timeline import Timeline
 __all__ = ["Firer"]
 
 _FENCED_PAUSE = MICROS // 20
+# Of many events at one instant the first ones run while the others are still being handed over:
+# 100,000 handed over at once made the first 25 ms late.
+_AT_ONCE = 4096
 
 
 class Firer:
@@ -33,7 +36,7 @@ class Firer:
             return None
         if not self._fence.is_open(self._clock.boot()):
             return now + _FENCED_PAUSE
-        rows = self._timeline.take(now)
+        rows = self._timeline.take(now, _AT_ONCE)
         if rows:
             self._runner.hand(rows, now)
         tend = self._runner.tend(now)

@@ -119,6 +119,7 @@ class Node:
         self.runner.feed_loop = self.loops.feed
         self.runner.room_made = self._room_made
         self.settler.moved = self.claimer.hint
+        self.settler.settled = self.runner.suspects_gone
 
     def _fire(self) -> None:
         self.firer.wake()  # looked up at each call: who runs the stage sets it later

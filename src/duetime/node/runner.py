@@ -55,7 +55,7 @@ class Runner:
         self._ready: deque[Lane] = deque()  # sync and batch lanes with rows, in turn
         self._jobs: dict[Job, None] = {}  # a dict keeps their order: it must repeat in a simulation
         self._reporting = 0  # jobs that are over and whose outcomes are on their way
-        self.suspects = 0  # events held that were running when a node died
+        self.suspects = 0  # events held, or not yet settled, that were running when a node died
         self.feed_threads: Callable[[int], None] = lambda _jobs: None
         self.feed_loop: Callable[[Lane], None] = lambda _lane: None
         self.feed_pull: Callable[[Lane], None] = lambda _lane: None
@@ -96,7 +96,6 @@ class Runner:
             self.feed_loop(lane)
 
     def _park(self, kind: str, rows: list[Row]) -> None:
-        self._suspects_gone(rows)
         self._settler.report([], [park(row) for row in rows])
         self._error(
             Level.WARNING,
@@ -272,7 +271,6 @@ class Runner:
         changes = self.judge(lane, others) if others else []
         # Unless the others held us for dead, these claims are still ours: nobody else frees them.
         changes += [give_back(row) for row in dropped if row[CLAIM] >= self._fence.oldest]
-        self._suspects_gone(done, [row for row, _ in others], dropped)
         self._settler.report(done, changes)
         if done or others:
             self._observers.fired(len(done) + len(others))
@@ -355,7 +353,9 @@ class Runner:
             jobs = list(self._jobs)
             harvests = [(job, *self._harvest(job)) for job in jobs]
         for job, done, others in harvests:
-            current = [job.current] if job.current else job.running
+            ended = [*done, *(row for row, _ in others)]
+            begun = [job.current] if job.current else job.running
+            current = [row for row in begun if row not in ended]  # one may have ended just now
             self._report(job.lane, done, others, [])
             self._settler.report([], [interrupted(row) for row in current])
 
@@ -364,13 +364,11 @@ class Runner:
         rows, job.running = job.running, []
         self.lanes.let_go(rows)
         self._tally.dropped += len(rows)
-        self._suspects_gone(rows)
         self._settler.report([], [interrupted(row) for row in rows])
 
     def return_rows(self, rows: list[Row]) -> None:
         """Give claims back to the store that were not begun."""
         self.lanes.let_go(rows)
-        self._suspects_gone(rows)
         self._settler.report([], [give_back(row) for row in rows])
 
     def unqueue(self) -> list[Row]:
@@ -388,13 +386,17 @@ class Runner:
                         break
         return rows
 
-    def _suspects_gone(self, *groups: list[Row]) -> None:
-        if self.suspects:
-            gone = sum(1 for rows in groups for row in rows if row[CRASHES])
-            if gone:
-                with self.lanes.lock:
-                    self.suspects = max(0, self.suspects - gone)
-                self.room_made()
+    def suspects_gone(self, rows: list[Row]) -> None:
+        """Hear of rows whose outcome is written, so that the next suspects may be tried.
+
+        Not sooner: if a node dies of the next one, what is done but not written counts as having
+        been with it, and would be given up as poison in the end.
+        """
+        gone = sum(1 for row in rows if row[CRASHES] and row[CLAIM] >= self._fence.oldest)
+        if gone:
+            with self.lanes.lock:
+                self.suspects = max(0, self.suspects - gone)
+            self.room_made()
 
     def _error(
         self,

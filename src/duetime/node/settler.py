@@ -14,7 +14,7 @@ from typing import Any
 
 from duetime.clock import MICROS
 from duetime.errors import AnswerLost, StoreError
-from duetime.event import ATTEMPT, CLAIM, DUE_AT, NAME, PARKING, SHARD, Row, id_of
+from duetime.event import ATTEMPT, CLAIM, CRASHES, DUE_AT, NAME, PARKING, SHARD, Row, id_of
 from duetime.observer import ErrorReport, Level, Observers
 from duetime.stores.contract import Death, Move, Range, Settlement, Store
 from duetime.tally import Tally
@@ -79,6 +79,7 @@ class Settler:
         self._unsent: list[_Part] = []
         self._pause = 0
         self._next = 0
+        self.settled: Callable[[list[Row]], None] = lambda _rows: None  # of events that crashed
         self.moved: Callable[[int, int], None] = lambda _due_at, _now: None  # tells the claimer
         self.wake = lambda: None
 
@@ -180,7 +181,7 @@ class Settler:
             if batch is None or row[NAME] is not None:
                 single.append(row)
                 continue
-            batch.done.append(row)
+            (single if row[CRASHES] else batch.done).append(row)  # suspects are counted by row
             batch.open -= 1
             touched.add(row[CLAIM])
         for change in changes:
@@ -230,6 +231,11 @@ class Settler:
             self._tally.stale += sum(stale.values())
         self._count(part, stale if not part.lost else {})
         moves: Sequence[Move] = part.fields.get("moves", ())
+        deaths: Sequence[Death] = part.fields.get("deaths", ())
+        ended = [*part.fields.get("done", ()), *(one.row for one in (*moves, *deaths))]
+        crashed = [row for row in ended if row[CRASHES]]
+        if crashed:
+            self.settled(crashed)
         if moves:
             self.moved(min(move.due_at for move in moves), now)
         return True

@@ -41,10 +41,11 @@ class Timeline:
                 mine.sort()
             return soonest
 
-    def take(self, now: int) -> list[Row]:
-        """Let go of the rows due at or before `now` and return them, soonest first."""
+    def take(self, now: int, most: int) -> list[Row]:
+        """Let go of at most so many rows due at or before `now` and return them, soonest first."""
         with self._lock:
-            end = bisect_left(self._rows, (now + 1,), lo=self._head)
+            end = bisect_left(self._rows, (now + 1,), self._head)
+            end = min(end, self._head + most)
             taken = self._rows[self._head : end]
             self._head = end
             if self._head >= len(self._rows):

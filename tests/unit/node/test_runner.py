@@ -419,7 +419,7 @@ def test_making_room_wakes_a_hungry_claimer() -> None:
 
 
 def test_suspects_are_counted_off() -> None:
-    """A suspect that is through, however it ended, makes room for the next."""
+    """A suspect makes room for the next once its outcome is written, however it ended."""
 
     def work(event: Event) -> None:
         if event.row[1] % 2:
@@ -431,6 +431,8 @@ def test_suspects_are_counted_off() -> None:
     assert stand.node.runner.suspects == 8
     stand.fire()
     stand.work()
+    assert stand.node.runner.suspects == 8
+    stand.settle(flush=True)
     assert stand.node.runner.suspects == 0
 
 

@@ -61,7 +61,7 @@ class Handlers:
         """Register a function for a kind.
 
         Raises InvalidInput: `kind_invalid`, `handler_duplicate`, `handler_signature`,
-        `batch_range` or `timeout_range`.
+        `batch_range`, `retry_invalid` or `timeout_range`.
         """
         inputs.kind(kind)
         if kind in self._by_kind:
@@ -80,11 +80,17 @@ class Handlers:
             mode = Mode.ASYNC if is_async else Mode.SYNC
         if timeout is not None:
             _check_timeout(timeout, is_async=is_async)
-        size = self._batch_size if batch is True else int(batch) or 1
-        if size < 1:
+        if retry is not None and not isinstance(retry, Backoff):
             raise InvalidInput(
-                f"batch must be at least 1, not {batch}.", code="batch_range", field="batch"
+                f"retry must be a Backoff, not {retry!r:.80}.", code="retry_invalid", field="retry"
             )
+        if not isinstance(batch, int) or batch < 0:
+            raise InvalidInput(
+                f"batch must be true, false or a whole number from 1, not {batch!r:.80}.",
+                code="batch_range",
+                field="batch",
+            )
+        size = self._batch_size if batch is True else int(batch) or 1
         handler = Handler(kind, function, mode, retry or self._backoff, size, timeout)
         self._by_kind[kind] = handler
         return handler
@@ -118,6 +124,12 @@ def _check_callable(function: object) -> None:
             code="handler_signature",
             field="function",
         )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidInput(
+            f"{_name(function)} is a generator: calling it does nothing yet.",
+            code="handler_signature",
+            field="function",
+        )
     try:
         inspect.signature(function).bind(None)
     except ValueError:
@@ -137,9 +149,10 @@ def _check_timeout(timeout: float, *, is_async: bool) -> None:
             code="timeout_range",
             field="timeout",
         )
-    if isinstance(timeout, bool) or not 0 < timeout < float("inf"):
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout < float("inf"):
         raise InvalidInput(
-            f"timeout must be a positive number of seconds, not {timeout}.",
+            f"timeout must be a positive number of seconds, not {timeout!r:.80}.",
             code="timeout_range",
             field="timeout",
         )

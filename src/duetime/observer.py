@@ -131,7 +131,9 @@ class Observers(Observer):
     def _tell(self, moment: str, *arguments: object) -> None:
         for observer in self._all:
             try:
-                getattr(observer, moment)(*arguments)
+                watch = getattr(observer, moment, None)  # whoever is no Observer may lack some
+                if watch is not None:
+                    watch(*arguments)
             except Exception:  # noqa: BLE001 - an observer must not stop a node
                 if id(observer) not in self._failed:
                     self._failed.add(id(observer))
@@ -139,7 +141,8 @@ class Observers(Observer):
 
     def watches(self, moment: str) -> bool:
         """Tell whether anyone overrides this moment, so that its data need not be made."""
-        return any(getattr(type(o), moment) is not getattr(Observer, moment) for o in self._all)
+        ignored = getattr(Observer, moment)
+        return any(getattr(type(o), moment, ignored) is not ignored for o in self._all)
 
     def scheduled(self, events: Sequence[Event]) -> None:
         """Pass on."""
@@ -166,9 +169,16 @@ class Observers(Observer):
         self._tell("rescued", node, count)
 
     def error(self, report: ErrorReport) -> None:
-        """Pass on."""
+        """Pass on, as one line of printable text."""
+        if not report.text.isprintable():
+            report = msgspec.structs.replace(report, text=_one_line(report.text))
         self._tell("error", report)
 
     def statistics(self, figures: Statistics) -> None:
         """Pass on."""
         self._tell("statistics", figures)
+
+
+def _one_line(text: str) -> str:
+    """Return a text with control characters and line ends escaped: it may come from anyone."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

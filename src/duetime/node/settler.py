@@ -232,7 +232,7 @@ class Settler:
         self._count(part, stale if not part.lost else {})
         moves: Sequence[Move] = part.fields.get("moves", ())
         deaths: Sequence[Death] = part.fields.get("deaths", ())
-        ended = [*part.fields.get("done", ()), *(one.row for one in (*moves, *deaths))]
+        ended = [*part.fields.get("done", ()), *(m.row for m in moves), *(d.row for d in deaths)]
         crashed = [row for row in ended if row[CRASHES]]
         if crashed:
             self.settled(crashed)

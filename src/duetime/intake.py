@@ -182,5 +182,9 @@ class Intake:
                 lost = error
                 with self._lock:
                     self._tally.resent += 1
+            except StoreError as error:
+                if lost is None:
+                    raise
+                raise lost from error  # the first try may have succeeded: not "surely not"
         assert lost is not None
         raise lost

@@ -30,6 +30,19 @@ def test_nothing_is_fired_early() -> None:
     assert stand.node.lanes.queued() == 3
 
 
+def test_the_first_of_many_do_not_wait_for_the_last() -> None:
+    """Of many events at one instant some are handed over, then more, without a pause."""
+    stand = Stand()
+    stand.answer("k", lambda _event: None)
+    stand.join()
+    stand.node.claimer.hold(stand.node.claimer.next_number(), rows(10_000, NOW))
+    handed = []
+    while stand.held():
+        assert stand.fire() == NOW or not stand.held()
+        handed.append(stand.node.lanes.queued())
+    assert handed == [4_096, 8_192, 10_000]
+
+
 def test_nothing_held_means_sleep() -> None:
     """With nothing held and nothing running, it waits to be woken."""
     stand = Stand().join()

@@ -9,6 +9,8 @@ from duetime.event import Row
 from duetime.node.timeline import Timeline
 from tests.unit.node.stand import NOW, row
 
+ALL = 10**6
+
 
 def test_it_gives_rows_in_due_order() -> None:
     """Rows come out soonest first, however they came in."""
@@ -16,7 +18,7 @@ def test_it_gives_rows_in_due_order() -> None:
     late, soon, middle = row(NOW + 3), row(NOW + 1), row(NOW + 2)
     timeline.add([late])
     timeline.add([soon, middle])
-    assert timeline.take(NOW + 9) == [soon, middle, late]
+    assert timeline.take(NOW + 9, ALL) == [soon, middle, late]
 
 
 def test_ties_are_broken_by_tail() -> None:
@@ -24,15 +26,15 @@ def test_ties_are_broken_by_tail() -> None:
     timeline = Timeline()
     timeline.add([row(NOW, 7)])
     timeline.add([row(NOW, 2), row(NOW, 9)])
-    assert [one[1] for one in timeline.take(NOW)] == [2, 7, 9]
+    assert [one[1] for one in timeline.take(NOW, ALL)] == [2, 7, 9]
 
 
 def test_nothing_is_taken_early() -> None:
     """A row due a microsecond later stays."""
     timeline = Timeline()
     timeline.add([row(NOW), row(NOW + 1)])
-    assert timeline.take(NOW) == [row(NOW)]
-    assert timeline.take(NOW) == []
+    assert timeline.take(NOW, ALL) == [row(NOW)]
+    assert timeline.take(NOW, ALL) == []
     assert timeline.next() == NOW + 1
     assert len(timeline) == 1
 
@@ -41,10 +43,19 @@ def test_a_row_is_taken_once() -> None:
     """What was taken is no longer held, and is not given again."""
     timeline = Timeline()
     timeline.add([row(NOW)])
-    assert timeline.take(NOW) == [row(NOW)]
-    assert timeline.take(NOW + 100) == []
+    assert timeline.take(NOW, ALL) == [row(NOW)]
+    assert timeline.take(NOW + 100, ALL) == []
     assert timeline.next() is None
     assert len(timeline) == 0
+
+
+def test_a_crowd_is_taken_in_portions() -> None:
+    """Of many rows due at once so many are taken as are asked for, the soonest; the rest stays."""
+    timeline = Timeline()
+    timeline.add([row(NOW, tail) for tail in range(10)])
+    assert [one[1] for one in timeline.take(NOW, 4)] == [0, 1, 2, 3]
+    assert timeline.next() == NOW
+    assert [one[1] for one in timeline.take(NOW, 100)] == [4, 5, 6, 7, 8, 9]
 
 
 def test_it_tells_when_a_row_is_the_soonest() -> None:
@@ -54,7 +65,7 @@ def test_it_tells_when_a_row_is_the_soonest() -> None:
     assert not timeline.add([row(NOW + 6)])
     assert timeline.add([row(NOW + 4)])
     assert not timeline.add([])
-    timeline.take(NOW + 9)
+    timeline.take(NOW + 9, ALL)
     assert timeline.add([row(NOW + 20)])
 
 
@@ -62,7 +73,7 @@ def test_the_soonest_is_asked_of_what_is_still_held() -> None:
     """Rows that were taken already do not count when the soonest is told."""
     timeline = Timeline()
     timeline.add([row(NOW), row(NOW + 50)])
-    timeline.take(NOW)
+    timeline.take(NOW, ALL)
     assert timeline.add([row(NOW + 10)])
     assert timeline.next() == NOW + 10
 
@@ -71,7 +82,7 @@ def test_clear_lets_go_of_everything() -> None:
     """Clear returns what is held, without what was taken, and leaves nothing."""
     timeline = Timeline()
     timeline.add([row(NOW), row(NOW + 1), row(NOW + 2)])
-    timeline.take(NOW)
+    timeline.take(NOW, ALL)
     assert timeline.clear() == [row(NOW + 1), row(NOW + 2)]
     assert timeline.next() is None
     assert timeline.add([row(NOW + 9)])
@@ -82,7 +93,7 @@ def test_a_long_life_does_not_keep_what_was_taken() -> None:
     timeline = Timeline()
     for start in range(0, 60_000, 1_000):
         timeline.add([row(NOW + start + at) for at in range(1_000)])
-        timeline.take(NOW + start + 500)
+        timeline.take(NOW + start + 500, ALL)
     assert len(timeline) == 499
     assert len(timeline._rows) < 25_000
 
@@ -90,22 +101,22 @@ def test_a_long_life_does_not_keep_what_was_taken() -> None:
 batches = st.lists(
     st.one_of(
         st.lists(st.tuples(st.integers(0, 60), st.integers(0, 10**6)), max_size=90),
-        st.integers(0, 70),
+        st.tuples(st.integers(0, 70), st.integers(0, 99)),
     ),
     max_size=12,
 )
 
 
 @given(batches)
-def test_it_is_a_sorted_list(moves: list[list[tuple[int, int]] | int]) -> None:
+def test_it_is_a_sorted_list(moves: list[list[tuple[int, int]] | tuple[int, int]]) -> None:
     """Whatever is added and taken, it answers as a sorted list would."""
     timeline, model = Timeline(), list[Row]()
     used: set[tuple[int, int]] = set()
     for move in moves:
-        if isinstance(move, int):
-            taken = [one for one in model if one[0] <= move]
+        if isinstance(move, tuple):
+            taken = [one for one in model if one[0] <= move[0]][: move[1]]
             model = model[len(taken) :]
-            assert timeline.take(move) == taken
+            assert timeline.take(*move) == taken
         else:
             new = sorted(row(due, tail) for due, tail in set(move) - used)
             used |= set(move)

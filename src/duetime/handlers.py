@@ -142,7 +142,7 @@ def _check_callable(function: object) -> None:
         ) from None
 
 
-def _check_timeout(timeout: float, *, is_async: bool) -> None:
+def _check_timeout(timeout: Any, *, is_async: bool) -> None:
     if not is_async:
         raise InvalidInput(
             "A time-out needs an async handler: a thread cannot be stopped from outside.",

@@ -99,6 +99,8 @@ def _at_moments(
         thread.start()
     for thread in threads:
         thread.join()
+    if not plan.get("is_node"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself
     log.write("finished")
     if plan.get("is_node"):
         scheduler.run()

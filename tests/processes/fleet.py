@@ -63,12 +63,6 @@ class Child:
         self.process.wait()
         self.killed_at = micros()
 
-    def stop(self, seconds: float = 20) -> int:
-        """Ask it to stop and return its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        return self.process.wait(seconds)
-
     @property
     def alive(self) -> bool:
         """Whether it runs."""
@@ -149,13 +143,18 @@ class Fleet:
         """Return the processes that are alive, oldest first."""
         return [child for child in self.children if child.alive]
 
+    def stop(self, *children: Child) -> None:
+        """Ask processes to stop, all at once; each must end well."""
+        for child in children:
+            if child.alive:
+                child.process.terminate()
+        for child in children:
+            code = child.process.wait(30)
+            assert code == 0, f"exit code {code}: {child.errors.read_text('utf-8')[-2000:]}"
+
     def stop_all(self) -> dict[str, int]:
         """Stop every process that runs; return the sum of the counters they wrote at their end."""
-        running = self.running()
-        for child in running:
-            child.process.terminate()
-        for child in running:
-            child.process.wait(30)
+        self.stop(*self.running())
         total: dict[str, int] = {}
         for line in self.oracle.lines("tally"):
             for name, number in json.loads(line.note).items():

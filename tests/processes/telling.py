@@ -77,7 +77,7 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
 def _nap(event: Event) -> None:
     payload = event.payload if isinstance(event.payload, dict) else {}
     nap = payload.get("nap", 0)
-    if event.attempt > 1:
+    if event.attempt == 2:
         nap = payload.get("nap_again", nap)
     if nap:
         time.sleep(nap)

@@ -73,8 +73,7 @@ def test_fifty_kills_lose_nothing(launch: Callable[..., Fleet]) -> None:
     for child in fleet.running()[:2]:
         held += len(kill_at_random(fleet, child))
     fleet.start_ready(1)
-    for child in fleet.running()[:-1]:
-        assert child.stop() == 0
+    fleet.stop(*fleet.running()[:-1])
     asked = fleet.oracle.ids("asked")
     wait_until(lambda: asked <= fleet.oracle.ids("ended"), 60, "every event was run to its end")
     wait_until(fleet.empty, 10, "every event is settled")

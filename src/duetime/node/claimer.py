@@ -331,6 +331,9 @@ class Claimer:
         kinds: Kinds,
         crashes: tuple[int, int] = (0, 0),
     ) -> list[Row]:
+        limit = min(limit, self._settings.max_held - self._lanes.held())
+        if limit <= 0:
+            return []
         number = self.next_number()
         try:
             rows = self._store.claim(number, shards, low, high, limit, kinds, crashes)

@@ -107,7 +107,9 @@ class Settler:
         """Give up on ranges: what is done is settled row by row (the node has a new number)."""
         with self._lock:
             for batch in self._batches.values():
-                batch.open = -1
+                self._done.extend(batch.done)
+            self._batches = {}
+        self.wake()
 
     def waiting(self) -> int:
         """Count outcomes that are not written yet."""

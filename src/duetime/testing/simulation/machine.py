@@ -116,12 +116,14 @@ class Machine(SimulatedProcess):
             "held": node.lanes.held(),
             "timeline": len(node.timeline),
             "unsettled": node.settler.waiting(),
-            "claims": len(node.settler._batches),  # noqa: SLF001 - nothing may be forgotten there
+            "claims": [  # noqa: SLF001 - nothing may be forgotten there
+                f"{number >> 32}.{number & 0xFFFFFFFF}" for number in node.settler._batches
+            ],
             "jobs": len(node.runner._jobs),  # noqa: SLF001 - nor there
             "running": node.lanes.running(),
             "suspects": node.runner.suspects,
         }
-        return ", ".join(f"{count} {name}" for name, count in held.items() if count)
+        return ", ".join(f"{name} {count}" for name, count in held.items() if count)
 
     # --- pulling -------------------------------------------------------------------------------
 

@@ -84,7 +84,8 @@ class Handlers:
             raise InvalidInput(
                 f"retry must be a Backoff, not {retry!r:.80}.", code="retry_invalid", field="retry"
             )
-        if not isinstance(batch, int) or batch < 0:
+        wish: object = batch
+        if not isinstance(wish, int) or wish < 0:
             raise InvalidInput(
                 f"batch must be true, false or a whole number from 1, not {batch!r:.80}.",
                 code="batch_range",

@@ -19,7 +19,7 @@ def test_outcomes_cannot_be_changed() -> None:
 def test_retry_takes_words_only() -> None:
     """What a Retry is told must be named."""
     with pytest.raises(TypeError):
-        Retry(5)  # type: ignore[arg-type, call-arg, misc] # what is tested
+        Retry(5)  # type: ignore[arg-type, call-arg] # what is tested
 
 
 def test_silence_is_not_none() -> None:

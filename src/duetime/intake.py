@@ -13,7 +13,7 @@ from duetime.chance import Tails
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
 from duetime.errors import AnswerLost, StoreError
-from duetime.event import CLAIM, DUE_AT, KIND, Event, Row
+from duetime.event import CLAIM, DUE_AT, KIND, TAIL, Event, Row
 from duetime.node.node import Node
 from duetime.observer import Observers
 from duetime.stores.contract import Answer, Store
@@ -95,11 +95,14 @@ class Intake:
                     number = number or node.claimer.next_number()
                     rows[index] = node.claimed(row, number)
         try:
-            found = self._send(lambda: self._store.insert(rows))[0]
+            found, lost = self._send(lambda: self._store.insert(rows))
         except StoreError:
             if node is not None and number:
                 node.disown([row for row in rows if row[CLAIM]])
             raise
+        if lost is not None:
+            # A name that the first try stored is not someone else's: what it claimed is held here.
+            found = [None if _is(one, row) else one for row, one in zip(rows, found, strict=True)]
         events = [Event(row) if one is None else one for row, one in zip(rows, found, strict=True)]
         self._stored(rows, found, events, node, number)
         return events
@@ -188,3 +191,8 @@ class Intake:
                 raise lost from error  # the first try may have succeeded: not "surely not"
         assert lost is not None
         raise lost
+
+
+def _is(found: Event | None, row: Row) -> bool:
+    """Tell whether an event that was found is this very row: tails are random, and stay."""
+    return found is not None and found.row[TAIL] == row[TAIL]

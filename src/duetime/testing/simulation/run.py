@@ -219,6 +219,7 @@ class Simulation:
 
     def _is_open(self) -> bool:
         busy = any(client.operation for client in [*self.clients, *self.machines])
+        busy = busy or any(machine.node.lanes.running() for machine in self.machines)
         return busy or any(life.end is None for life in self.oracle.lives.values())
 
 

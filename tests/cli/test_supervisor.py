@@ -169,3 +169,18 @@ def test_nothing_is_started_while_stopping() -> None:
     assert world.supervisor.finished
     world.step(again or 0)
     assert len(world.children) == 1
+
+
+def test_a_stop_while_a_child_is_made_reaches_it() -> None:
+    """A child that was just being made when the signal came is told to stop too."""
+    world = World(2)
+    make = world.spawn
+
+    def spawn() -> FakeChild:
+        child = make()
+        world.supervisor.stop(0)
+        return child
+
+    world.supervisor = Supervisor(spawn, 2, GRACE, world.said.append)
+    world.supervisor.step(0)
+    assert [child.told for child in world.children] == [["terminate"]]

@@ -138,7 +138,6 @@ def _greet(session: Session, scheduler: Scheduler, processes: int) -> None:
 
 
 def _supervise(session: Session, app: str, processes: int, scheduler: Scheduler) -> int:
-    _greet(session, scheduler, processes)
     command = [sys.executable, "-m", "duetime", "run", app, "--supervised"]
     command += ["--json"] * session.output.as_json + ["--debug"] * session.debug
 
@@ -151,13 +150,16 @@ def _supervise(session: Session, app: str, processes: int, scheduler: Scheduler)
 
     supervisor = Supervisor(spawn, processes, scheduler.settings.grace, session.output.say)
     scheduler.close()
-    _attend(supervisor)
+    _attend(supervisor, lambda: _greet(session, scheduler, processes))
     session.output.say("stopped")
     return supervisor.exit_code
 
 
-def _attend(supervisor: Supervisor) -> None:
-    """Call the supervisor when a signal arrives, a child ends, or it asked to be called."""
+def _attend(supervisor: Supervisor, greet: Callable[[], None]) -> None:
+    """Call the supervisor when a signal arrives, a child ends, or it asked to be called.
+
+    `greet` says how to stop it, and so is called when that will be heeded.
+    """
     clock = SystemClock()
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -168,6 +170,7 @@ def _attend(supervisor: Supervisor) -> None:
     _heed_hang_up(lambda: supervisor.stop(clock.boot()))
     signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it writes to the pipe
     try:
+        greet()
         while not supervisor.finished:
             again = supervisor.step(clock.boot())
             if supervisor.finished:

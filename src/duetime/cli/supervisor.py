@@ -84,6 +84,8 @@ class Supervisor:
             if slot.child is None and not self.stopping and now >= slot.again:
                 slot.child = self._spawn()
                 slot.started = now
+                if self.stopping:  # a signal came meanwhile, and its stop did not see this child
+                    slot.child.terminate()
         if self._kill_at is None:
             waiting = [slot.again for slot in self._slots if slot.child is None]
             return min(waiting, default=None)

@@ -16,12 +16,12 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import Meta
 
 from duetime.errors import ConfigError
+from duetime.store_url import StoreUrl, parse_store, redact
 
 __all__ = ["Settings", "StoreUrl", "load", "parse_store", "redact", "trace"]
 
@@ -29,7 +29,6 @@ PREFIX = "DUETIME_"
 _FILE_LIMIT = 1 << 20  # bytes of a configuration file
 _SECRET_LIMIT = 1 << 12  # bytes of a file that holds one value
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_ELSEWHERE = ("mysql", "mariadb", "postgresql", "postgres")
 
 Share = Annotated[float, Meta(ge=0.001, le=60)]
 
@@ -41,7 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     another one.
     """
 
-    # Where the events are: sqlite:///relative/file, sqlite:////absolute/file or memory://
+    # Where the events are: sqlite:///relative/file, sqlite:////absolute/file, memory:// or
+    # mysql://user:password@host:port/database (mariadb:// is the same)
     store: str = "sqlite:///duetime.db"
     # Tables are named namespace_events and so on: several schedulers can live in one database.
     namespace: str = "duetime"
@@ -112,13 +112,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(parts)})"
 
 
-class StoreUrl(NamedTuple):
-    """Where the events are."""
-
-    scheme: str  # "sqlite" or "memory"
-    path: str  # of the file; empty for memory
-
-
 class _Rule(NamedTuple):
     type: type[Any]
     default: Any
@@ -153,54 +146,6 @@ def trace(
             values[name] = _checked(name, value, f"{origin}: ")
             origins[name] = origin
     return Settings(**values), origins
-
-
-def parse_store(url: str) -> StoreUrl:
-    """Take a store URL apart; `%41` and the like are decoded. Raises `store_url_invalid`."""
-    scheme, separator, rest = url.partition("://")
-    name = scheme.partition("+")[0].lower()
-    if not separator:
-        raise _bad_url(
-            url, "it must look like sqlite:///file.db, sqlite:////full/path or memory://"
-        )
-    if name in _ELSEWHERE:
-        raise _bad_url(url, f"{name} is not in this version, which knows sqlite and memory")
-    if scheme == "memory" and rest.strip("/") == "":
-        return StoreUrl("memory", "")
-    if scheme == "memory":
-        raise _bad_url(url, "memory:// stands alone, with nothing behind it")
-    if scheme != "sqlite":
-        known = ["sqlite", "memory"]
-        raise _bad_url(url, f"{_near(name, known) or 'the scheme must be sqlite or memory'}")
-    path = unquote(rest[1:])
-    if not rest.startswith("/") or path.strip("/") == "":
-        raise _bad_url(url, "a file is written sqlite:///relative.db or sqlite:////full/path.db")
-    if path == ":memory:":
-        raise _bad_url(url, "events that need not outlive the process are kept by memory://")
-    if "?" in path or path.startswith("~") or path.endswith("/"):
-        raise _bad_url(url, 'the path is taken as it stands: no "?options", no "~", no final "/"')
-    if any(ord(c) < 32 or ord(c) == 127 for c in path):
-        raise _bad_url(url, "the path holds a control character")
-    return StoreUrl("sqlite", path)
-
-
-def redact(url: str) -> str:
-    """Return a URL or DSN with every password replaced by ***; rather too much than too little."""
-    url = _PASSWORD_WORD.sub(r"\1***", url)
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at, place = rest.rpartition("@")
-    if at:
-        user = user.partition(":")[0] + (":***" if ":" in user else "")
-    elif separator and not _HOST_PORT.match(rest):
-        place = rest.partition(":")[0] + ":***"
-    return f"{scheme}{separator}{user}{at}{place}"
-
-
-_PASSWORD_WORD = re.compile(
-    r"(?i)((?:[a-z_]*pass(?:word|wd|phrase)?|pwd|[a-z_]*secret|[a-z_]*token|api_?key)\s*=\s*)"
-    r"""("[^"]*"?|'[^']*'?|[^\s&;]*)"""
-)
-_HOST_PORT = re.compile(r"[^:/?]*(?::\d{1,5})?(?:[/?].*)?$|\[[0-9a-fA-F:.]*\]|/", re.DOTALL)
 
 
 def _rules() -> dict[str, _Rule]:
@@ -432,9 +377,3 @@ def _shown(value: Any) -> str:
 
 def _refuse(code: str, name: str, text: str, value: Any) -> ConfigError:
     return ConfigError(f"{text}, not {_shown(value)}.", code=code, field=name)
-
-
-def _bad_url(url: str, reason: str) -> ConfigError:
-    return ConfigError(
-        f"store {ascii(redact(url))[:160]}: {reason}.", code="store_url_invalid", field="store"
-    )

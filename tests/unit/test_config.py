@@ -278,7 +278,45 @@ def test_other_namespaces_are_refused(name: str) -> None:
 )
 def test_store_urls(url: str, expected: tuple[str, str]) -> None:
     """Three slashes begin a relative path, four an absolute one."""
-    assert config.parse_store(url) == expected
+    found = config.parse_store(url)
+    assert (found.scheme, found.path) == expected
+    assert str(found) == f"{expected[0]}:///{expected[1]}".removesuffix("/" * (not expected[1]))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mysql://u:p@db/shop", ("db", 3306, "u", "p", "shop", ())),
+        ("mariadb://u@db:3307/shop", ("db", 3307, "u", "", "shop", ())),
+        ("mysql+pymysql://[::1]:3/x", ("::1", 3, "", "", "x", ())),
+        ("mysql://a%40b:p%2F%25:@c@db/x%20y", ("db", 3306, "a@b", "p/%:@c", "x y", ())),
+        (
+            "mysql://u@db/x?ssl_ca=/etc/my%20ca.pem&ssl_mode=verify_ca",
+            *[
+                (
+                    "db",
+                    3306,
+                    "u",
+                    "",
+                    "x",
+                    (("ssl_ca", "/etc/my ca.pem"), ("ssl_mode", "verify_ca")),
+                )
+            ],
+        ),
+    ],
+)
+def test_server_urls(url: str, expected: tuple[object, ...]) -> None:
+    """A server's URL is taken apart into host, port, user, password, database and options."""
+    found = config.parse_store(url)
+    assert (found.scheme, found.path) == ("mysql", "")
+    assert found[2:] == expected
+
+
+def test_a_store_url_shows_no_password() -> None:
+    """A parsed URL shows its place, and its password in no form."""
+    found = config.parse_store(f"mysql://u:{CANARY}@[::1]:3307/x")
+    assert str(found) == "mysql://u@[::1]:3307/x"
+    assert CANARY not in f"{found} {found!r} {[found]}"
 
 
 @pytest.mark.parametrize(
@@ -295,8 +333,22 @@ def test_store_urls(url: str, expected: tuple[str, str]) -> None:
         ("sqlite:///a%00.db", "control"),
         ("sqllite:///a.db", "sqlite?"),
         ("redis://localhost", "sqlite or memory"),
-        ("mysql://localhost/x", "not in this version"),
-        ("mariadb+pymysql://localhost/x", "not in this version"),
+        ("mysqll://localhost/x", "mysql?"),
+        ("mysql+aiomysql://localhost/x", "pymysql"),
+        ("mysql://localhost", "a database"),
+        ("mysql://localhost/", "a database"),
+        ("mysql://localhost/a/b", "a database"),
+        ("mysql:///x", "host"),
+        ("mysql://db:0/x", "port"),
+        ("mysql://db:70000/x", "port"),
+        ("mysql://a:b?c@db/x", "%3F"),
+        ("mysql://db/x%0a", "control"),
+        ("mysql://db/x?ssl_mod=required", "ssl_mode?"),
+        ("mysql://db/x?ssl_mode=on", "verify_identity"),
+        ("mysql://db/x?ssl_ca", "one value"),
+        ("mysql://db/x?ssl_ca=a&ssl_ca=b", "one value"),
+        ("mysql://db/x?ssl_ca=a&ssl_mode=preferred", "looked at"),
+        ("mysql://db/x?ssl_cert=a", "go together"),
         ("postgresql://localhost/x", "not in this version"),
         ("memory://x", "alone"),
     ],
@@ -309,10 +361,10 @@ def test_other_store_urls_are_refused(url: str, advice: str) -> None:
 
 
 SECRET_URLS = [
-    f"mysql://root:{CANARY}@db:3306/x",
-    f"mysql://root:a@{CANARY}@db/x",
-    f"mysql://root:a/{CANARY}@db/x",
-    f"mysql://root:{CANARY} {CANARY}@db/x",
+    f"mysql://root:{CANARY}@db:port/x",
+    f"mysql://root:a@{CANARY}@db",
+    f"mysql://root:a/{CANARY}@db",
+    f"mysql://root:{CANARY} {CANARY}@db",
     f"mysql://:{CANARY}@db",
     f"mysql://root:{CANARY}/x",
     f"mysql://root:1{CANARY}",
@@ -359,6 +411,12 @@ def test_urls_without_a_password_stay_readable(url: str) -> None:
     assert config.redact(url) == url
 
 
+def test_settings_show_no_password() -> None:
+    """The password of a right URL shows in no repr of the settings."""
+    for url in (f"mysql://root:{CANARY}@db:3306/x", f"mysql://root:a@{CANARY}@db/x"):
+        assert CANARY not in repr(config.load(environ={"DUETIME_STORE": url}))
+
+
 def test_a_redacted_url_still_tells_the_place() -> None:
     """User, host and database remain visible."""
     assert config.redact(f"mysql://root:{CANARY}@db:3306/x") == "mysql://root:***@db:3306/x"
@@ -402,7 +460,7 @@ def owned(name: str) -> dict[str, str]:
         (" \n", 0o600, "secret_empty"),
         ("memory://\nmemory://", 0o600, "secret_lines"),
         ("x" * 5000, 0o600, "config_file"),
-        (f"mysql://u:{CANARY}@h/d", 0o600, "store_url_invalid"),
+        (f"mysql://u:{CANARY}@h", 0o600, "store_url_invalid"),
     ],
 )
 def test_secret_files_are_checked(text: str, mode: int, code: str) -> None:

@@ -1,0 +1,183 @@
+"""Store URLs: taken apart, checked, and shown without their passwords."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from duetime.errors import ConfigError
+
+__all__ = ["StoreUrl", "parse_store", "redact"]
+
+_SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
+_FILES = ("ssl_ca", "ssl_cert", "ssl_key")
+_EMBEDDED = ("sqlite", "memory")
+_ELSEWHERE = ("postgresql", "postgres")
+
+
+class _Server(NamedTuple):
+    scheme: str  # the name of the store
+    port: int  # where such a server listens unless told otherwise
+    drivers: tuple[str, ...]  # what may follow a plus sign, as SQLAlchemy writes it
+    options: tuple[str, ...]  # what may follow the question mark
+
+
+_MYSQL = _Server("mysql", 3306, ("pymysql",), ("ssl_mode", *_FILES, "unix_socket"))
+_SERVERS = {"mysql": _MYSQL, "mariadb": _MYSQL}
+
+
+class StoreUrl(NamedTuple):
+    """Where the events are; its password shows in no repr."""
+
+    scheme: str  # "sqlite", "memory" or "mysql" (MariaDB too)
+    path: str = ""  # of the file; empty for all but sqlite
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: str = ""
+    database: str = ""
+    options: tuple[tuple[str, str], ...] = ()  # by name, e.g. ("ssl_ca", "/etc/ca.pem")
+
+    def __repr__(self) -> str:
+        """Show everything but the password."""
+        return f"StoreUrl({self})"
+
+    def __str__(self) -> str:
+        """Return the place for messages, without the password."""
+        if self.scheme == "memory":
+            return "memory://"
+        if not self.host:
+            return f"{self.scheme}:///{self.path}"
+        user = f"{self.user}@" if self.user else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{user}{host}:{self.port}/{self.database}"
+
+    def option(self, name: str) -> str | None:
+        """Return an option of the URL, or None."""
+        return dict(self.options).get(name)
+
+
+def parse_store(url: str) -> StoreUrl:
+    """Take a store URL apart; `%41` and the like are decoded. Raises `store_url_invalid`."""
+    scheme, separator, rest = url.partition("://")
+    name, plus, driver = scheme.lower().partition("+")
+    if not separator:
+        raise _bad_url(
+            url,
+            "it must look like sqlite:///file.db, sqlite:////full/path, "
+            "mysql://user:password@host/database or memory://",
+        )
+    if name in _ELSEWHERE:
+        raise _bad_url(url, f"{name} is not in this version, which knows sqlite, mysql and memory")
+    if name in _SERVERS:
+        server = _SERVERS[name]
+        if plus and driver not in server.drivers:
+            raise _bad_url(url, f"the driver is {' or '.join(server.drivers)}")
+        return _parse_server(url, server, rest)
+    if scheme == "memory" and rest.strip("/") == "":
+        return StoreUrl("memory")
+    if scheme == "memory":
+        raise _bad_url(url, "memory:// stands alone, with nothing behind it")
+    if scheme != "sqlite":
+        near = _near(name, [*_EMBEDDED, *_SERVERS])
+        raise _bad_url(url, near or "the scheme must be sqlite or memory, mysql or mariadb")
+    return StoreUrl("sqlite", _path(url, rest))
+
+
+def _path(url: str, rest: str) -> str:
+    path = unquote(rest[1:])
+    if not rest.startswith("/") or path.strip("/") == "":
+        raise _bad_url(url, "a file is written sqlite:///relative.db or sqlite:////full/path.db")
+    if path == ":memory:":
+        raise _bad_url(url, "events that need not outlive the process are kept by memory://")
+    if "?" in path or path.startswith("~") or path.endswith("/"):
+        raise _bad_url(url, 'the path is taken as it stands: no "?options", no "~", no final "/"')
+    if _has_control(path):
+        raise _bad_url(url, "the path holds a control character")
+    return path
+
+
+def _parse_server(url: str, server: _Server, rest: str) -> StoreUrl:
+    """Take apart what follows the scheme of a database server."""
+    main, _, query = rest.partition("?")
+    login, at, place = main.rpartition("@")
+    address, slash, database = place.partition("/")
+    user, _, password = login.partition(":") if at else ("", "", "")
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise _bad_url(
+            url,
+            "the host or port cannot be read; in a user or password write ? as %3F, / as %2F "
+            "and % as %25",
+        )
+    port = int(match["port"] or server.port)
+    if not 0 < port < 65536:
+        raise _bad_url(url, "the port must be from 1 to 65535")
+    database = unquote(database)
+    if not slash or not database or "/" in database:
+        raise _bad_url(url, f"it needs a database: {server.scheme}://user:password@host/database")
+    host = match["v6"] or match["host"]
+    parts = (unquote(user), unquote(password), database, host)
+    if any(_has_control(part) for part in parts):
+        raise _bad_url(url, "it holds a control character")
+    options = _options(url, server, query)
+    return StoreUrl(server.scheme, "", host, port, *parts[:3], options)
+
+
+def _options(url: str, server: _Server, query: str) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for part in query.split("&") if query else ():
+        name, separator, value = part.partition("=")
+        if name not in server.options:
+            near = _near(name, list(server.options))
+            raise _bad_url(url, f"it has an unknown option: {near or ', '.join(server.options)}")
+        if not separator or not value or name in found or _has_control(unquote(value)):
+            raise _bad_url(url, f"{name} must have one value")
+        found[name] = unquote(value)
+    mode = found.get("ssl_mode")
+    if mode is not None and mode not in _SSL_MODES:
+        raise _bad_url(url, f"ssl_mode must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}")
+    if mode in ("disabled", "preferred") and any(name in found for name in _FILES):
+        raise _bad_url(url, f"with ssl_mode={mode} no certificate is looked at")
+    if ("ssl_cert" in found) != ("ssl_key" in found):
+        raise _bad_url(url, "ssl_cert and ssl_key go together")
+    return tuple(found.items())
+
+
+def _has_control(text: str) -> bool:
+    return any(ord(c) < 32 or ord(c) == 127 for c in text)
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def redact(url: str) -> str:
+    """Return a URL or DSN with every password replaced by ***; rather too much than too little."""
+    url = _PASSWORD_WORD.sub(r"\1***", url)
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, place = rest.rpartition("@")
+    if at:
+        user = user.partition(":")[0] + (":***" if ":" in user else "")
+    elif separator and not _HOST_PORT.match(rest):
+        place = rest.partition(":")[0] + ":***"
+    return f"{scheme}{separator}{user}{at}{place}"
+
+
+_ADDRESS = re.compile(
+    r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253}))(?::(?P<port>[0-9]{1,5}))?"
+)
+_PASSWORD_WORD = re.compile(
+    r"(?i)((?:[a-z_]*pass(?:word|wd|phrase)?|pwd|[a-z_]*secret|[a-z_]*token|api_?key)\s*=\s*)"
+    r"""("[^"]*"?|'[^']*'?|[^\s&;]*)"""
+)
+_HOST_PORT = re.compile(r"[^:/?]*(?::\d{1,5})?(?:[/?].*)?$|\[[0-9a-fA-F:.]*\]|/", re.DOTALL)
+
+
+def _bad_url(url: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"store {ascii(redact(url))[:160]}: {reason}.", code="store_url_invalid", field="store"
+    )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar, cast
 
+from duetime.errors import AnswerLost
+
 __all__ = ["AsyncGroup", "Group"]
 
 T = TypeVar("T")
@@ -93,8 +95,12 @@ class Group(Generic[T, R]):
             for ticket, answer in zip(batch, answers, strict=True):
                 ticket.answer = answer
         except BaseException as error:  # noqa: BLE001 - every waiting caller must hear of it
+            # An interrupt is for the thread that it met; to the others the answer is lost.
+            told = (
+                error if isinstance(error, Exception) else AnswerLost("the write was interrupted")
+            )
             for ticket in batch:
-                ticket.error = error
+                ticket.error = error if ticket is mine else told
         for ticket in batch:
             ticket.done = True
         self._pass_on()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import repeat, starmap
+from typing import Any, TypeVar
 
 from duetime.clock import MICROS, StoreClock
 from duetime.errors import InvalidInput
@@ -25,9 +26,16 @@ from duetime.tally import Lateness, Tally
 
 __all__ = ["Runner"]
 
+T = TypeVar("T")
 _HOARDED = MICROS  # rows whose queue has not moved for so long (µs) go back to the store
+_NEVER = 1 << 63  # above every claim number
 _THREADED = (Mode.SYNC, Mode.BATCH)
 _STUCK = MICROS // 200  # a job that has run for so long (µs) loses the rows it has not begun
+
+
+def _popped(rows: deque[T], most: int) -> Iterable[T]:
+    """Take so many off the left end, each in one step that no other thread can cut in two."""
+    return starmap(rows.popleft, repeat((), most))
 
 
 class Runner:
@@ -130,7 +138,7 @@ class Runner:
         if most >= len(lane.rows):
             rows, lane.rows = lane.rows, deque()
         else:
-            rows = deque(lane.rows.popleft() for _ in range(most))
+            rows = deque(_popped(lane.rows, most))
         lane.moved_at = now
         lane.running += 1
         job = Job(lane, rows, now)
@@ -174,15 +182,13 @@ class Runner:
         boot = self._clock.boot()
         fence = self._fence
         now = boot + self._clock.offset
-        events: list[Event] = []
-        while job.rows:
-            row = job.rows.popleft()
-            if boot >= fence.until or row[CLAIM] < fence.oldest:
-                job.dropped.append(row)
-            else:
-                job.lateness.append(now - row[DUE_AT])
-                events.append(Event(row))
-        return events
+        rows, job.rows = job.rows, deque()
+        oldest = fence.oldest if boot < fence.until else _NEVER
+        begun = [row for row in rows if row[CLAIM] >= oldest]
+        if len(begun) < len(rows):
+            job.dropped += [row for row in rows if row[CLAIM] < oldest]
+        job.lateness += [now - row[DUE_AT] for row in begun]
+        return [Event(row) for row in begun]
 
     def _run_batch(self, job: Job) -> None:
         began = self._clock.boot()
@@ -200,6 +206,9 @@ class Runner:
 
     def take_results(self, job: Job, events: list[Event], result: Any) -> None:
         """Book what a handler of many events returned: None, or an outcome for each."""
+        if result is None:
+            job.done.extend([event.row for event in events])
+            return
         for event, outcome in zip(events, self._each(events, result), strict=True):
             if isinstance(outcome, Retry | Dead | BaseException):
                 job.others.append((event.row, outcome))
@@ -252,8 +261,8 @@ class Runner:
         self, job: Job
     ) -> tuple[list[Row], list[tuple[Row, Retry | Dead | BaseException]]]:
         """Take the outcomes that a job has so far; the caller holds the lock."""
-        done = [job.done.popleft() for _ in range(len(job.done))]
-        others = [job.others.popleft() for _ in range(len(job.others))]
+        done = list(_popped(job.done, len(job.done)))
+        others = list(_popped(job.others, len(job.others)))
         fired = len(done) + len(others)
         job.lane.held -= fired
         self._tally.fired += fired

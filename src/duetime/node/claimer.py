@@ -14,7 +14,7 @@ from itertools import count
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
 from duetime.errors import AnswerLost, StoreError
-from duetime.event import CRASHES, PARKING, Row
+from duetime.event import CRASHES, KIND, PARKING, Row
 from duetime.node.fence import Fence
 from duetime.node.judge import crashed
 from duetime.node.keeper import Keeper
@@ -119,9 +119,14 @@ class Claimer:
         if not rows or number >> 32 != self._fence.number:
             return  # of an earlier life of this process: the others rescue it
         self._settler.expect(number, rows)
-        self._lanes.hold(rows)
         self._tally.claimed += len(rows)
         self._tally.claims += 1
+        unknown = {kind for kind in {row[KIND] for row in rows} if self._lanes.get(kind) is None}
+        if unknown:  # parked at once: until due they would take room that nothing bounds
+            now = self._clock.now()
+            self._runner.hand([row for row in rows if row[KIND] in unknown], now)
+            rows = [row for row in rows if row[KIND] not in unknown]
+        self._lanes.hold(rows)
         if self._timeline.add(rows):
             self.fire()
 
@@ -264,13 +269,13 @@ class Claimer:
         began = self._clock.boot()
         shards = self._keeper.shards
         high = now + self._lead
-        known = Kinds(
-            tuple(lane.kind for lane in self._lanes.all() if lane.room(now, self._lead) > 0)
-        )
+        lanes = self._lanes.all()
+        known = Kinds(tuple(lane.kind for lane in lanes if lane.room(now, self._lead) > 0))
+        able = Kinds(None, tuple(lane.kind for lane in lanes if lane.kind not in (known.only or ())))
         if known.only and self._store.peek((PARKING,), 0, high, 1, known):
             self._claim((PARKING,), 0, high, self._batch, known)
         # What is parked is left to a node that knows it: others would take and park it for ever.
-        for places, kinds in ((shards, Kinds()), ((PARKING,), known)):
+        for places, kinds in ((shards, able), ((PARKING,), known)):
             if self._claim_suspects(places, high, kinds):
                 self._aside_at = now
                 return

@@ -265,101 +265,6 @@ def test_other_namespaces_are_refused(name: str) -> None:
     assert refusal(namespace=name).code == "prefix_invalid"
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("memory://", ("memory", "")),
-        ("sqlite:///a.db", ("sqlite", "a.db")),
-        ("sqlite:////var/lib/a.db", ("sqlite", "/var/lib/a.db")),
-        ("sqlite:///dir/my%20file.db", ("sqlite", "dir/my file.db")),
-        ("sqlite:///50%.db", ("sqlite", "50%.db")),
-        ("sqlite:///ü#1.db", ("sqlite", "ü#1.db")),
-    ],
-)
-def test_store_urls(url: str, expected: tuple[str, str]) -> None:
-    """Three slashes begin a relative path, four an absolute one."""
-    found = config.parse_store(url)
-    assert (found.scheme, found.path) == expected
-    assert str(found) == f"{expected[0]}:///{expected[1]}".removesuffix("/" * (not expected[1]))
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("mysql://u:p@db/shop", ("db", 3306, "u", "p", "shop", ())),
-        ("mariadb://u@db:3307/shop", ("db", 3307, "u", "", "shop", ())),
-        ("mysql+pymysql://[::1]:3/x", ("::1", 3, "", "", "x", ())),
-        ("mysql://a%40b:p%2F%25:@c@db/x%20y", ("db", 3306, "a@b", "p/%:@c", "x y", ())),
-        (
-            "mysql://u@db/x?ssl_ca=/etc/my%20ca.pem&ssl_mode=verify_ca",
-            *[
-                (
-                    "db",
-                    3306,
-                    "u",
-                    "",
-                    "x",
-                    (("ssl_ca", "/etc/my ca.pem"), ("ssl_mode", "verify_ca")),
-                )
-            ],
-        ),
-    ],
-)
-def test_server_urls(url: str, expected: tuple[object, ...]) -> None:
-    """A server's URL is taken apart into host, port, user, password, database and options."""
-    found = config.parse_store(url)
-    assert (found.scheme, found.path) == ("mysql", "")
-    assert found[2:] == expected
-
-
-def test_a_store_url_shows_no_password() -> None:
-    """A parsed URL shows its place, and its password in no form."""
-    found = config.parse_store(f"mysql://u:{CANARY}@[::1]:3307/x")
-    assert str(found) == "mysql://u@[::1]:3307/x"
-    assert CANARY not in f"{found} {found!r} {[found]}"
-
-
-@pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        ("", "sqlite:///"),
-        ("duetime.db", "sqlite:///"),
-        ("sqlite://a.db", "sqlite:///relative"),
-        ("sqlite:///", "sqlite:///relative"),
-        ("sqlite:///:memory:", "memory://"),
-        ("sqlite:///a.db?mode=ro", "options"),
-        ("sqlite:///~/a.db", "~"),
-        ("sqlite:///dir/", "final"),
-        ("sqlite:///a%00.db", "control"),
-        ("sqllite:///a.db", "sqlite?"),
-        ("redis://localhost", "sqlite or memory"),
-        ("mysqll://localhost/x", "mysql?"),
-        ("mysql+aiomysql://localhost/x", "pymysql"),
-        ("mysql://localhost", "a database"),
-        ("mysql://localhost/", "a database"),
-        ("mysql://localhost/a/b", "a database"),
-        ("mysql:///x", "host"),
-        ("mysql://db:0/x", "port"),
-        ("mysql://db:70000/x", "port"),
-        ("mysql://a:b?c@db/x", "%3F"),
-        ("mysql://db/x%0a", "control"),
-        ("mysql://db/x?ssl_mod=required", "ssl_mode?"),
-        ("mysql://db/x?ssl_mode=on", "verify_identity"),
-        ("mysql://db/x?ssl_ca", "one value"),
-        ("mysql://db/x?ssl_ca=a&ssl_ca=b", "one value"),
-        ("mysql://db/x?ssl_ca=a&ssl_mode=preferred", "looked at"),
-        ("mysql://db/x?ssl_cert=a", "go together"),
-        ("postgresql://localhost/x", "not in this version"),
-        ("memory://x", "alone"),
-    ],
-)
-def test_other_store_urls_are_refused(url: str, advice: str) -> None:
-    """A wrong URL is refused with what to write instead."""
-    error = refusal(store=url)
-    assert (error.code, error.field) == ("store_url_invalid", "store")
-    assert advice in str(error)
-
-
 SECRET_URLS = [
     f"mysql://root:{CANARY}@db:port/x",
     f"mysql://root:a@{CANARY}@db",
@@ -396,40 +301,10 @@ def test_passwords_are_never_shown(url: str) -> None:
     assert [text for text in texts if CANARY in text] == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:////a/b.db",
-        "memory://",
-        "mysql://db:3306/x",
-        "mysql://db/x?a=b",
-        "mysql://[::1]:3/x",
-    ],
-)
-def test_urls_without_a_password_stay_readable(url: str) -> None:
-    """Redaction leaves alone what holds no password."""
-    assert config.redact(url) == url
-
-
 def test_settings_show_no_password() -> None:
     """The password of a right URL shows in no repr of the settings."""
     for url in (f"mysql://root:{CANARY}@db:3306/x", f"mysql://root:a@{CANARY}@db/x"):
         assert CANARY not in repr(config.load(environ={"DUETIME_STORE": url}))
-
-
-def test_a_redacted_url_still_tells_the_place() -> None:
-    """User, host and database remain visible."""
-    assert config.redact(f"mysql://root:{CANARY}@db:3306/x") == "mysql://root:***@db:3306/x"
-
-
-@given(st.text(max_size=60))
-def test_any_text_can_be_redacted_and_refused(text: str) -> None:
-    """No text breaks the redaction or the check of a URL."""
-    assert isinstance(config.redact(text), str)
-    try:
-        config.parse_store(text)
-    except ConfigError as error:
-        assert str(error).isascii()  # noqa: PT017  # a text may also be right
 
 
 def secret_file(text: str, mode: int = 0o600) -> dict[str, str]:

@@ -100,6 +100,7 @@ def test_config_shows_origins(bare: Call, monkeypatch: pytest.MonkeyPatch) -> No
     assert "retries\t7\tDUETIME_RETRIES" in lines
     assert "namespace\tshop\targument" in lines
     assert "grace\t30\tdefault" in lines
+    assert "beater\ttrue\tdefault" in lines
     found = json.loads(bare("config", "--json").stdout)
     assert found["workers"] == {"value": 3, "from": "duetime.toml:2"}
 
@@ -108,7 +109,7 @@ def test_config_shows_origins(bare: Call, monkeypatch: pytest.MonkeyPatch) -> No
     ("arguments", "code"),
     [
         (["--store", "sqlite://x"], "store_url_invalid"),
-        (["--store", "mysql://root:hunter2@db/x"], "store_url_invalid"),
+        (["--store", "mysql://root:hunter2@db"], "store_url_invalid"),
         (["--store", "memory://"], "store_memory"),
         (["--namespace", "x; drop"], "prefix_invalid"),
         (["--config", "nowhere.toml"], "config_file"),

@@ -56,8 +56,9 @@ LOGIN = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def environment() -> dict[str, str]:
-    source = str(Path(__file__).parents[2] / "src")
-    return {**os.environ, "PYTHONPATH": source}
+    """Return the environment of a user's shell: output that is not a terminal is buffered."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -234,6 +235,13 @@ def test_a_full_disk_is_an_error() -> None:
     assert done.stderr == "error [enospc]: No space left on device.\n"
 
 
+def test_words_come_after_the_data_they_are_about() -> None:
+    """In one file, what is said about the data stands behind it."""
+    done = shell("duetime cancel nobody 2>&1")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "nobody\tunknown"
+
+
 def test_ctrl_c_schedules_nothing() -> None:
     """Interrupted while it reads lines, the command ends with code 130 and has written nothing."""
     process = subprocess.Popen(
@@ -286,14 +294,15 @@ def on_terminal(*arguments: str, columns: int = 80, keys: bytes = b"") -> tuple[
 def test_a_terminal_gets_a_table() -> None:
     """On a terminal there is a coloured table that fits its width and shows relative times."""
     with Scheduler() as scheduler:
-        scheduler.schedule("a.kind.with.a.very.long.name.that.has.to.be.cut", after=7200)
-        event = scheduler.schedule("short", "x" * 200, after=3600, id="b")
+        scheduler.schedule("a.kind.with.a.very.long.name.that.has.to.be.cut", after=7200 - 30)
+        event = scheduler.schedule("short", "x" * 200, after=3600)
     code, shown = on_terminal("list")
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
     assert code == 0
     assert "\x1b[" in shown
     assert re.match(r"ID +KIND +DUE +STATE +TRY", lines[0])
     assert re.match(rf"{event.id} +short +in (59m \d+s|1h) +scheduled +0", lines[2])
+    assert re.match(r"\w{34} +a\.kind\.with…? *", lines[3])
     assert "…" in lines[3]
     assert all(len(line.rstrip()) <= 80 for line in lines)
     assert "xxxxx…" in on_terminal("list", columns=140)[1]

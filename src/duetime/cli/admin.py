@@ -102,6 +102,8 @@ def config(session: Session) -> int:
 
 def _plain(value: object) -> tuple[str, str]:
     """Return a value for programs and for people."""
+    if isinstance(value, bool):
+        return str(value).lower(), str(value).lower()
     if isinstance(value, float):
         return f"{value:.15g}", f"{value:,.15g}"
     return str(value), f"{value:,}" if isinstance(value, int) else str(value)

@@ -6,7 +6,7 @@ A table is for a terminal; into a pipe or a file go lines that `cut` and `awk` u
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Output"]
 
+_GAP = 2  # spaces between two columns, one of which the box draws
 STYLES = {
     "scheduled": "cyan",
     "claimed": "yellow",
@@ -92,11 +93,12 @@ class Output:
             title_style="bold",
             box=box.SIMPLE_HEAD,
             header_style="bold",
-            padding=(0, 1, 0, 0),
+            padding=(0, _GAP - 1, 0, 0),
             pad_edge=False,
             show_edge=False,
         )
-        for column, width in _widths([columns[i] for i in kept], texts, console.width):
+        shown = [columns[i] for i in kept]
+        for column, width in zip(shown, _widths(shown, texts, console.width), strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
@@ -135,18 +137,21 @@ def _styled(text: str) -> Text:
     return Text(text, style=STYLES.get(text, ""))
 
 
-def _widths(
-    columns: list[Column], texts: list[list[str]], total: int
-) -> Iterator[tuple[Column, int]]:
-    """Yield how wide each column is to be: what it needs, up to its limit, and the rest."""
+def _widths(columns: list[Column], texts: list[list[str]], total: int) -> list[int]:
+    """Return how wide each column is to be: what it needs, up to its limit, and the rest."""
     from rich.cells import cell_len  # noqa: PLC0415 - rich is slow to import
 
-    room = total
+    widths = [
+        max(map(cell_len, [column.title, *(row[i] for row in texts)]))
+        for i, column in enumerate(columns)
+    ]
+    room = total - _GAP * (len(columns) - 1)
     for i, column in enumerate(columns):
-        width = max(map(cell_len, [column.title, *(row[i] for row in texts)]))
         if column.most:
-            width = min(width, max(len(column.title), total * column.most // 100))
+            others = sum(w for w, c in zip(widths, columns, strict=True) if not (c.most or c.rest))
+            limit = min(total * column.most // 100, room - others)
+            widths[i] = min(widths[i], max(limit, len(column.title)))
+    for i, column in enumerate(columns):
         if column.rest:
-            width = min(width, max(len(column.title), room))
-        room -= width + 2
-        yield column, width
+            widths[i] = min(widths[i], max(room - sum(widths) + widths[i], len(column.title)))
+    return widths

@@ -133,7 +133,8 @@ def _greet(session: Session, scheduler: Scheduler, processes: int) -> None:
     listed = ", ".join(sorted(kinds)[:8]) + (", …" if len(kinds) > 8 else "")
     nodes = "1 node" if processes == 1 else f"{processes} nodes"
     store = redact(scheduler.settings.store)
-    session.output.say(f"{nodes} on {store}, answering {len(kinds)} kinds: {listed or 'none'}")
+    count = "1 kind" if len(kinds) == 1 else f"{len(kinds)} kinds"
+    session.output.say(f"{nodes} on {store}, answering {count}: {listed or 'none'}")
     session.output.say("Ctrl-C or SIGTERM stops")
 
 

@@ -73,8 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     beat: Annotated[float, Meta(ge=0.01, le=60)] = 0.5  # time between two signs of life
     lease: Annotated[float, Meta(ge=1, le=3600)] = 3.0  # without a beat so long, a node is dead
     margin: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0  # a node itself gives up this earlier
-    # While run() is in charge of the process, a second one stands by and beats for it when a handler
-    # holds the interpreter for longer than a beat (a regular expression gone wild).
+    # While run() is in charge of the process, a second one stands by and beats for it when a
+    # handler holds the interpreter for longer than a beat (a regular expression gone wild).
     beater: bool = True
     # A handler that killed its process so often is not tried again: the event is dead.
     max_crashes: Annotated[int, Meta(ge=1, le=1000)] = 3

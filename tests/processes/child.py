@@ -5,7 +5,9 @@ The only argument is the plan, a JSON object: role, log, settings, and what the 
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import random
 import signal
 import sys
@@ -21,6 +23,7 @@ import msgspec
 
 from duetime import DuetimeError, Scheduler, Settings
 from tests.processes.oracle import Log, micros
+from tests.processes.shaky import make_shaky
 from tests.processes.telling import register
 
 Plan = dict[str, Any]
@@ -39,17 +42,19 @@ def run(scheduler: Scheduler, log: Log, plan: Plan) -> None:
 def _feed(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     """Schedule at a rate; what was acknowledged is written down, and what was refused, too."""
     pause = 1 / plan["feed"]
+    numbers = itertools.count()
     kind, naps, spread = plan["kind"], plan["nap"], plan["spread"]
     more = plan.get("payload", {})
     until = plan.get("until")
     while until is None or micros() < until:
         payload = {"nap": random.uniform(0, naps), **more}
+        name = f"{os.getpid()}-{next(numbers)}" if plan.get("named") else None
         try:
-            event = scheduler.schedule(kind, payload, after=random.uniform(0, spread))
+            event = scheduler.schedule(kind, payload, after=random.uniform(0, spread), id=name)
         except DuetimeError as error:
-            log.write("refused", "-", f"{type(error).__name__} {error.code}")
             if error.code == "closed":
                 return
+            log.write("refused", name or "-", f"{type(error).__name__} {error.code}")
         else:
             log.write("asked", event.id)
         time.sleep(random.uniform(0, 2 * pause))
@@ -157,6 +162,8 @@ def main() -> None:
     """Play the role of the plan, then write down the counters."""
     plan: Plan = json.loads(sys.argv[1])
     log = Log(plan["log"])
+    if plan.get("shaky"):
+        make_shaky(plan["shaky"])
     scheduler = Scheduler(settings=Settings(**plan["settings"]))
     register(scheduler, log, plan)
     try:

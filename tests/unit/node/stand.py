@@ -214,9 +214,10 @@ class Stand:
         return [id_of(one) for one in events]
 
     def held(self) -> list[Row]:
-        """Return what is on the timeline, without taking it."""
-        timeline = self.node.timeline
-        return timeline._rows[timeline._head :]
+        """Return what is on the timeline, and leave it there."""
+        held = self.node.timeline.clear()
+        self.node.timeline.add(held)
+        return held
 
     def kept(self) -> list[Row]:
         """Return all rows of the events table, by due time."""

@@ -71,8 +71,11 @@ class Settler:
         self._tally = tally
         self._every = every
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the claims
         self._batches: dict[int, _Batch] = {}
+        self._inbox = (
+            threading.Lock()
+        )  # of the three lists: no worker waits while claims are booked
         self._done: list[Row] = []
         self._moves: list[Move] = []
         self._deaths: list[Death] = []
@@ -91,7 +94,7 @@ class Settler:
 
     def report(self, done: list[Row], changes: list[Move | Death]) -> None:
         """Take outcomes: rows that are done, and what becomes of the others."""
-        with self._lock:
+        with self._inbox:
             self._done.extend(done)
             for change in changes:
                 if isinstance(change, Move):
@@ -105,7 +108,7 @@ class Settler:
 
     def forget(self) -> None:
         """Give up on ranges: what is done is settled row by row (the node has a new number)."""
-        with self._lock:
+        with self._lock, self._inbox:
             for batch in self._batches.values():
                 self._done.extend(batch.done)
             self._batches = {}
@@ -113,7 +116,7 @@ class Settler:
 
     def waiting(self) -> int:
         """Count outcomes that are not written yet."""
-        with self._lock:
+        with self._lock, self._inbox:
             gathered = len(self._done) + len(self._moves) + len(self._deaths)
             held = sum(len(batch.done) for batch in self._batches.values())
             return gathered + held + sum(part.weight for part in self._unsent)
@@ -144,9 +147,10 @@ class Settler:
     def _gather(self, now: int, *, flush: bool) -> None:
         """Pack what came in into settlements of bearable size, exceptions before ranges."""
         with self._lock:
-            done, self._done = self._done, []
-            moves, self._moves = self._moves, []
-            deaths, self._deaths = self._deaths, []
+            with self._inbox:
+                done, self._done = self._done, []
+                moves, self._moves = self._moves, []
+                deaths, self._deaths = self._deaths, []
             single: list[Row] = []
             touched = self._count_in(done, single, [*moves, *deaths])
             ranges = self._ripe(touched, now, single, flush=flush)

@@ -30,6 +30,8 @@ from duetime.tally import Lateness, Tally
 
 __all__ = ["Node"]
 
+_FLUSH = 5 * MICROS  # after the grace, for a store that does not answer
+_HURRY = MICROS  # the same, when the grace was ended
 _JOIN = 15.0  # seconds that a stage's step may take to end
 
 
@@ -200,7 +202,7 @@ class Node:
         self.loops.stop()
         self.runner.abandon()
         self._end("settler")
-        self._flush(deadline + 5 * MICROS)
+        self._flush(deadline)
         self._threads.stop()
         self._end("reporter")
         self._end("keeper")
@@ -227,7 +229,11 @@ class Node:
             shell.join(_JOIN)
 
     def _flush(self, deadline: int) -> None:
-        while self.settler.waiting() and self.clock.boot() < deadline:
+        began = self.clock.boot()
+        while self.settler.waiting():
+            latest = began + _HURRY if self._hurried else max(began, deadline) + _FLUSH
+            if self.clock.boot() >= latest:
+                return  # what is not written now is run again by another node
             again = self.settler.step(self.clock.now(), flush=True)
             if again is not None and self.settler.waiting():
                 self.idle.wait(min(MICROS, again - self.clock.now()))

@@ -340,6 +340,8 @@ class Claimer:
         if limit <= 0:
             return []
         number = self.next_number()
+        if not number >> 32:
+            return []  # this node has just left the roll: a number without owner is anyone's
         try:
             rows = self._store.claim(number, shards, low, high, limit, kinds, crashes)
         except AnswerLost:

@@ -58,8 +58,8 @@ class Chaos(msgspec.Struct):
 
     @property
     def is_poison_alone(self) -> bool:
-        """Whether processes die of poison events only."""
-        return self.is_reachable and bool(self.poison) and not (self.crash or self.crashes)
+        """Whether processes die of a single poison event only."""
+        return self.is_reachable and self.poison == 1 and not (self.crash or self.crashes)
 
     def fortune(self, call: str, rng: Random, lease: int) -> Fortune:
         """Draw what befalls one call to the store."""
@@ -91,7 +91,7 @@ def draw_chaos(rng: Random) -> Chaos:
         return chaos
     if rng.random() < 0.12:
         # Poison alone: any innocent event that is given up was wronged by the node.
-        chaos.poison = rng.randint(1, 3)
+        chaos.poison = rng.choice((1, 1, 3))
         return chaos
     chaos.slow_handlers = rng.random() < 0.35
     for name, share, most in (

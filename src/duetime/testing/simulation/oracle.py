@@ -134,6 +134,7 @@ class Life:
         "kind",
         "operation",
         "payload",
+        "promised_at",
         "redriven",
         "row",
         "runs",
@@ -148,6 +149,7 @@ class Life:
         self.operation = operation
         self.row = row
         self.due = row[DUE_AT]  # the earliest start that was promised, store µs
+        self.promised_at = 0  # when that was, true time
         self.runs: list[Run] = []
         self.redriven = 0  # how many runs had killed their process before the last redrive
         self.crashes = 0  # claims taken from a dead node while the event was due
@@ -227,6 +229,7 @@ class Oracle:
         self.past: list[Life] = []
         self.roll: dict[int, tuple[str, int]] = {}  # number → id, when it last beat (true time)
         self.operations: list[Operation] = []
+        self.stepped_back = False  # whether the store's clock ever did
         self.machines: list[Node] = []  # those that are alive
         self.node_ids: dict[str, Process] = {}
         self.clock_read: dict[str, tuple[int, int, int]] = {}  # sent at, took, and the step then

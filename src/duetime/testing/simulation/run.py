@@ -183,6 +183,7 @@ class Simulation:
         rng = self.world.rng
         step = rng.choice((-5, -1, 1, 5)) * rng.randrange(1, MICROS)
         self.world.store_step += step
+        self.oracle.stepped_back |= step < 0
         self.world.note("the store's clock steps by", step)
 
     # --- rest ----------------------------------------------------------------------------------

@@ -300,16 +300,16 @@ class Deaths(Checker):
         change.life.crashes += change.after[CRASHES] > change.before[CRASHES]
 
 
-class Leaving(Checker):
-    """L7: while a node stops gracefully it beats, so that nobody takes what it still runs."""
+class Beating(Checker):
+    """L7: a node that can beat does, to the end of a graceful stop: nobody takes what it runs."""
 
     def called(self, call: str, arguments: tuple[Any, ...], result: Any, process: Process) -> None:
-        """See that a node that others strike off was not just taking its time to stop."""
+        """See that a node that others strike off had tried to beat."""
         if call != "strike" or not result or arguments[1] is None:
             return
         for machine in self.oracle.machines:
-            if machine.number == arguments[0] and machine.stopping and self.oracle.reachable:
-                self.world.fail("L7", f"{machine.name} was held for dead while it was stopping")
+            if machine.number == arguments[0] and machine.neglects_to_beat():
+                self.world.fail("L7", f"{machine.name} was held for dead: it did not try to beat")
 
 
 class Answers(Checker):
@@ -431,6 +431,42 @@ class Duplicates(Checker):
                     self.world.fail("D1", f"{life.event_id} ran to its end twice, without a reason")
 
 
+class Counters(Checker):
+    """O1: where every answer arrives, what the processes count is what happened."""
+
+    def __init__(self, world: World, oracle: Oracle) -> None:
+        super().__init__(world, oracle)
+        self._seen = Counter[str]()
+
+    def changed(self, change: Change) -> None:
+        """Count what happened."""
+        if change.call == "insert":
+            self._seen["scheduled"] += 1
+        if change.becomes == "claimed":
+            self._seen["claimed"] += 1
+        elif change.call == "settle":
+            becomes = {"absent": "done", "dead": "dead"}.get(change.becomes, "moved")
+            self._seen[becomes] += 1
+        elif change.call in ("cancel", "redrive"):
+            self._seen[{"cancel": "cancelled", "redrive": "redriven"}[change.call]] += 1
+
+    def started(self, run: Run, life: Life | None, event: Event) -> None:
+        """Count it."""
+        self._seen["fired"] += 1
+
+    def rested(self) -> None:
+        """Compare with the tallies."""
+        if not self.oracle.calm:
+            return
+        told = Counter[str]()
+        for tally in self.oracle.tallies:
+            for name in ("scheduled", "claimed", "done", "dead", "cancelled", "redriven", "fired"):
+                told[name] += getattr(tally, name)
+            told["moved"] += tally.retried + tally.parked + tally.given_back
+        if +told != +self._seen:
+            self.world.fail("O1", f"the processes counted {dict(told)}; it was {dict(self._seen)}")
+
+
 class Memory(Checker):
     """L4: a node holds no more than it may, and nothing when there is nothing."""
 
@@ -450,10 +486,11 @@ CHECKERS: tuple[type[Checker], ...] = (
     Fenced,
     StaleResults,
     Deaths,
-    Leaving,
+    Beating,
     Answers,
     Attempts,
     NothingLost,
     Duplicates,
+    Counters,
     Memory,
 )

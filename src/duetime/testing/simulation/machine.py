@@ -109,6 +109,12 @@ class Machine(SimulatedProcess):
         """Its number on the roll."""
         return self.node.fence.number
 
+    def neglects_to_beat(self) -> bool:
+        """Tell whether it is alive and well, and has not tried to beat for most of its lease."""
+        if self.simulation.chaos.slow or self.paused_until > self.beats_at:
+            return False
+        return self.world.now - self.beats_at > self.lease * 6 // 10
+
     def leftovers(self) -> str:
         """Say what the node holds though there is nothing left to do."""
         node = self.node

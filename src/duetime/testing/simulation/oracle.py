@@ -22,6 +22,7 @@ from duetime.config import Settings
 from duetime.stores.contract import Filter, Roll
 from duetime.stores.memory import MemoryStore
 from duetime.stores.sqlite import SqliteStore
+from duetime.tally import Tally
 from duetime.testing.simulation.faults import Chaos
 from duetime.testing.simulation.world import EPOCH, World
 
@@ -60,6 +61,9 @@ class Node(Process, Protocol):
     @property
     def number(self) -> int:
         """Its number on the roll."""
+
+    def neglects_to_beat(self) -> bool:
+        """Tell whether it could beat and has not for long."""
 
     def leftovers(self) -> str:
         """Say what it holds."""
@@ -231,6 +235,7 @@ class Oracle:
         self.operations: list[Operation] = []
         self.stepped_back = False  # whether the store's clock ever did
         self.machines: list[Node] = []  # those that are alive
+        self.tallies: list[Tally] = []
         self.node_ids: dict[str, Process] = {}
         self.clock_read: dict[str, tuple[int, int, int]] = {}  # sent at, took, and the step then
         self.next_payload: dict[tuple[str, int], Any] = {}  # what a Retry of a claim asked for

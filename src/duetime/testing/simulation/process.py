@@ -68,6 +68,8 @@ class SimulatedProcess:
         self.paused_until = 0
         self.operation: Operation | None = None
         self.fenced_at = 0
+        self.beats_at = 0  # when it last tried to beat
+        self._lost: str | None = None  # the call whose last answer was lost
         rng = self.world.rng
         self.clock = ProcessClock(simulation, rng.randrange(1, 10**12))
         self.lease = int(settings.lease * MICROS)
@@ -79,18 +81,26 @@ class SimulatedProcess:
             clock=self.clock,
             chance=Random(rng.getrandbits(64)),
         )
+        self.oracle.tallies.append(self.scheduler.tally)
         self.scheduler.observers = Observers([_Watcher(self)])
 
     def _fortune(self, call: str) -> Fortune:
         """Draw what befalls a call, and whether this process outlives it."""
         chaos, rng = self.simulation.chaos, self.world.rng
         self.world.check(self)
+        if call == "beat":
+            self.beats_at = self.world.now
         if self.simulation.healed or chaos.calm:
             return Fortune()
         if self.world.now < self.simulation.outage_until:
             return Fortune(Fault.REFUSED, rng.randrange(1000))
         self.trouble(call, rng)
-        return chaos.fortune(call, rng, self.lease)
+        fortune = chaos.fortune(call, rng, self.lease)
+        if call == self._lost and rng.random() < 0.5:  # trouble seldom comes alone
+            fortune = Fortune(Fault.LOST_AFTER, chaos.latency)
+        lost = fortune.fault in (Fault.LOST_BEFORE, Fault.LOST_AFTER)
+        self._lost = call if lost else None if call == self._lost else self._lost
+        return fortune
 
     def trouble(self, call: str, rng: Random) -> None:
         """A client has none of its own."""

@@ -14,7 +14,7 @@ from duetime.testing.simulation.fibers import Fiber, Hand, Vanished, another_han
 __all__ = ["EPOCH", "Owner", "World"]
 
 EPOCH = 1_893_456_000_000_000  # µs: the store's clock when a world begins, 2030-01-01
-_MOST_CALLS = 300_000  # a world that takes more is spinning
+_MOST_CALLS = 60_000  # a world takes 2,000 as a rule, 20,000 at most; with more it is spinning
 
 Entry = tuple[int, int, int, "Owner | None", "Callable[[], None] | Fiber"]
 

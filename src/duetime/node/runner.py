@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import repeat, starmap
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from duetime.clock import MICROS, StoreClock
-from duetime.errors import InvalidInput
+from duetime.errors import InvalidInput, LifecycleError
 from duetime.event import CLAIM, CRASHES, DUE_AT, KIND, Event, Row, id_of
 from duetime.handlers import Mode
 from duetime.node.fence import Fence
@@ -234,6 +235,8 @@ class Runner:
     def finish(self, job: Job, micros: int) -> None:
         """Report a job's outcomes and free its worker's place; it took so many µs."""
         lane = job.lane
+        if self._fence.forked:
+            self._leave_fork(lane)
         with self.lanes.lock:
             self._jobs.pop(job, None)
             self._reporting += 1
@@ -252,6 +255,17 @@ class Runner:
             with self.lanes.lock:
                 self._reporting -= 1
             self.room_made()
+
+    def _leave_fork(self, lane: Lane) -> NoReturn:
+        """End a child that was forked by a handler and came back from it: no node is behind it.
+
+        Going on it would run its parent's events again, and listen on its parent's event loop.
+        """
+        text = "A handler forked and its child came back: end such a child with os._exit()."
+        if lane.handler.mode is Mode.PULL:
+            raise LifecycleError(text, code="forked")
+        self._error(Level.ERROR, text)
+        os._exit(1)
 
     def is_busy(self) -> bool:
         """Tell whether a handler runs, or the outcome of one is not yet with the settler."""

@@ -65,7 +65,10 @@ class Scheduler:
         if settings is None:
             settings = load(**overrides)
         elif overrides:
-            settings = msgspec.structs.replace(settings, **overrides)
+            # Through load, so that a wrong name or value is refused as anywhere else.
+            settings = load(
+                None, {"DUETIME_CONFIG": ""}, **{**msgspec.structs.asdict(settings), **overrides}
+            )
         self.settings = settings
         self._given = None if isinstance(store, str) else store
         self._system_clock = clock or SystemClock()
@@ -302,6 +305,7 @@ class Scheduler:
 
     def stop(self, grace: float | None = None) -> None:
         """Stop being a node: no new claims; handlers get `grace` seconds, then are given back."""
+        self._check_process("stop")
         with self._lock:
             node, self._node = self._node, None
             self._set_node(None)
@@ -382,8 +386,10 @@ class Scheduler:
         """The store, opened at first use."""
         with self._lock:
             if self._store is None:
-                self._store = self._given or open_store(
-                    self.settings, self._system_clock, create=True
+                self._store = (
+                    open_store(self.settings, self._system_clock, create=True)
+                    if self._given is None
+                    else self._given
                 )
             return self._store
 
@@ -400,10 +406,7 @@ class Scheduler:
     def _ready(self, call: str) -> Intake:
         if self._closed:
             raise LifecycleError(f"{call}() came after close().", code="closed")
-        if self._pid != os.getpid():
-            raise LifecycleError(
-                f"{call}() in a forked child: make a new Scheduler after the fork.", code="forked"
-            )
+        self._check_process(call)
         if self._intake is None:
             with self._lock:
                 if self._intake is None:
@@ -416,6 +419,12 @@ class Scheduler:
                         self.tally,
                     )
         return self._intake
+
+    def _check_process(self, call: str) -> None:
+        if self._pid != os.getpid():
+            raise LifecycleError(
+                f"{call}() in a forked child: make a new Scheduler after the fork.", code="forked"
+            )
 
     def _beater(self) -> Beater | None:
         # Another process can open what a URL names, not a store object of the caller's.
@@ -443,10 +452,14 @@ class Scheduler:
         )
 
 
-def _row(intake: Intake, index: int, wish: Mapping[str, Any]) -> Row:
-    unknown = wish.keys() - {"kind", "payload", "at", "after", "id"}
-    if unknown or "kind" not in wish:
-        what = f"unknown field {min(unknown)!r}" if unknown else "no kind"
+def _row(intake: Intake, index: int, wish: object) -> Row:
+    what = "it must be a mapping of the arguments of schedule by name"
+    if isinstance(wish, Mapping):
+        unknown = wish.keys() - {"kind", "payload", "at", "after", "id"}
+        what = f"unknown field {min(map(repr, unknown)):.80}" if unknown else ""
+        if "kind" not in wish:
+            what = what or "no kind"
+    if what or not isinstance(wish, Mapping):
         raise InvalidInput(f"Event {index}: {what}.", code="field_unknown", field=f"[{index}]")
     try:
         return intake.row(

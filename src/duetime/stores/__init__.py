@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duetime.config import Settings, parse_store
-from duetime.errors import SchemaError
+from duetime.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from duetime.clock import Clock
+    from duetime.store_url import StoreUrl
     from duetime.stores.contract import Store
 
 __all__ = ["open_store"]
@@ -27,6 +28,8 @@ def open_store(settings: Settings, clock: Clock | None = None, *, create: bool =
         from duetime.stores.memory import MemoryStore  # noqa: PLC0415 - only what is named
 
         return MemoryStore(settings.shards, clock)
+    if url.scheme == "mysql":
+        return _open_mysql(url, settings, clock)
     from duetime.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is named
 
     store = SqliteStore(
@@ -45,3 +48,17 @@ def open_store(settings: Settings, clock: Clock | None = None, *, create: bool =
                 raise
             store.migrate()
     return store
+
+
+def _open_mysql(url: StoreUrl, settings: Settings, clock: Clock | None) -> Store:
+    try:
+        from duetime.stores.mysql import MysqlStore  # noqa: PLC0415 - only what is named
+    except ModuleNotFoundError as error:
+        if error.name != "pymysql":
+            raise
+        raise ConfigError(
+            "MySQL and MariaDB need a driver: pip install 'duetime[mysql]'.",
+            code="driver_missing",
+            field="store",
+        ) from None
+    return MysqlStore(url, prefix=f"{settings.namespace}_", shards=settings.shards, clock=clock)

@@ -1,0 +1,278 @@
+"""The connections to one server: how they are shared, when a transaction is tried again.
+
+A few connections for all, and one that only beats use: however busy the others are, a node can
+say that it lives. What fails is tried again as a whole transaction, a few times and never for
+long; what may have been committed is never tried again here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import BoundedSemaphore, Lock
+from typing import TypeVar
+
+import pymysql
+
+from duetime.chance import Chance
+from duetime.clock import MICROS, SystemClock
+from duetime.errors import (
+    AnswerLost,
+    LifecycleError,
+    SchemaError,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+from duetime.store_url import StoreUrl
+from duetime.stores.mysql import driver
+from duetime.stores.mysql.driver import Verdict
+from duetime.stores.mysql.session import Session
+
+__all__ = ["CONNECT_TIMEOUT", "STATEMENT_TIMEOUT", "BusyError", "Database", "DuplicateError"]
+
+CONNECT_TIMEOUT = 5.0  # seconds
+STATEMENT_TIMEOUT = 10.0
+_SERVER_SOONER = 0.5  # s: the server gives up a statement before we stop listening
+_PATIENCE = 3600.0  # s, for what people wait for: migrations, counts, checks
+_CONNECTIONS = 16
+_TRIES = 5
+_WAITS = 2  # each waits a second for its lock
+_FIRST_PAUSE, _GROWTH = 10_000, 4  # µs: pauses are drawn from 0 to this, then 4 times as long
+
+R = TypeVar("R")
+Check = Callable[[Session], None]
+
+
+class DuplicateError(Exception):
+    """A key was taken; the transaction was rolled back."""
+
+
+class BusyError(Exception):
+    """What was read had changed when it was written; to be tried again as a whole."""
+
+
+class _Pool:
+    """Connections that are lent to one call at a time, at most `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        self._idle: list[Session] = []
+        self._lock = Lock()
+        self._room = BoundedSemaphore(size)
+
+    def enter(self, timeout: float) -> bool:
+        """Wait for room; tell whether there was any in time."""
+        return self._room.acquire(timeout=timeout)
+
+    def leave(self) -> None:
+        """Make room."""
+        self._room.release()
+
+    def take(self) -> Session | None:
+        """Return an idle connection that still stands."""
+        while True:
+            with self._lock:
+                session = self._idle.pop() if self._idle else None
+            if session is None or not session.is_stale:
+                return session
+            session.close()
+
+    def give(self, session: Session) -> None:
+        """Keep a connection for the next call."""
+        with self._lock:
+            self._idle.append(session)
+
+    def empty(self) -> None:
+        """Close what is idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+
+
+class Database:
+    """One database; `check` is asked about each new connection whether its tables are ours."""
+
+    def __init__(self, url: StoreUrl, chance: Chance, check: Check) -> None:
+        """Nothing is opened before the first use."""
+        self.url = url
+        self._chance = chance
+        self._check = check
+        self._clock = SystemClock()
+        self._tls = driver.tls(url)
+        self._pid = os.getpid()
+        self._closed = False
+        self._pool = _Pool(_CONNECTIONS)
+        self._reserved = _Pool(1)
+
+    def run(
+        self,
+        work: Callable[[Session], R],
+        *,
+        reserved: bool = False,
+        checked: bool = True,
+        patient: bool = False,
+        waits: int = _WAITS,
+    ) -> R:
+        """Return what `work` returns, done as a whole or not at all.
+
+        `reserved` uses the connection for beats. `patient` opens one of its own whose statements
+        may take an hour. `waits` is how often, for a second each, it may wait for a lock in vain.
+        Raises StoreError; DuplicateError is passed on.
+        """
+        self.alive()
+        pool = self._reserved if reserved else self._pool
+        if not pool.enter(STATEMENT_TIMEOUT):
+            raise StoreUnavailable(
+                f"{self.url}: all {_CONNECTIONS} connections were in use for "
+                f"{STATEMENT_TIMEOUT:g} s.",
+                code="store_busy",
+            )
+        try:
+            return self._insist(work, pool, checked=checked, patient=patient, waits=waits)
+        finally:
+            pool.leave()
+
+    def _insist(
+        self,
+        work: Callable[[Session], R],
+        pool: _Pool,
+        *,
+        checked: bool,
+        patient: bool,
+        waits: int,
+    ) -> R:
+        """Try a whole transaction up to five times, with growing pauses drawn by chance."""
+        until = self._clock.boot() + int(STATEMENT_TIMEOUT * MICROS)
+        busy = 0
+        bound = _FIRST_PAUSE
+        for tries in range(_TRIES):
+            try:
+                return self._try(work, pool, checked=checked, patient=patient)
+            except BusyError:
+                error: StoreError = StoreUnavailable(
+                    f"{self.url}: these events changed as fast as they were read.",
+                    code="store_busy",
+                )
+            except _AgainError as again:
+                error = again.error
+                busy += again.busy
+                if again.renew:
+                    self._pool.empty()
+            if busy >= waits or tries == _TRIES - 1 or self._clock.boot() >= until:
+                raise error
+            self._clock.sleep(int(self._chance.random() * bound))
+            bound *= _GROWTH
+        raise AssertionError("unreachable")
+
+    def _try(self, work: Callable[[Session], R], pool: _Pool, *, checked: bool, patient: bool) -> R:
+        self.alive()
+        session: Session | None = None
+        shared = checked and not patient
+        good = False
+        try:
+            session = pool.take() if shared else None
+            session = session or self._connect(checked=checked, patient=patient)
+            result = work(session)
+            good = shared
+            return result
+        except pymysql.MySQLError as error:
+            unsure = session is not None and session.unsure
+            good = shared and not unsure and driver.judge(error)[0] not in driver.ELSEWHERE
+            raise self._translate(error, unsure=unsure) from error
+        except (StoreError, DuplicateError, BusyError):
+            good = shared
+            raise
+        finally:
+            if session is not None and os.getpid() == self._pid:
+                if good and not self._closed and not session.is_broken:
+                    pool.give(session)
+                else:
+                    session.close()
+
+    def _connect(self, *, checked: bool, patient: bool) -> Session:
+        timeout = _PATIENCE if patient else STATEMENT_TIMEOUT
+        try:
+            connection = driver.connect(
+                self.url, encrypted=self._tls, connect_timeout=CONNECT_TIMEOUT, timeout=timeout
+            )
+        except RuntimeError as error:  # a login that needs the package cryptography
+            raise StoreUnavailable(f"{self.url}: {error}.", code="store_login") from error
+        session = Session(connection, timeout - _SERVER_SOONER, 50 if patient else 1)
+        try:
+            if checked:
+                self._check(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def alive(self) -> None:
+        """Raise LifecycleError after close, and in a child that was forked with this open."""
+        if os.getpid() != self._pid:
+            raise LifecycleError(
+                "This store was opened before a fork: connections must not cross it. "
+                "Make a store of its own in each process.",
+                code="forked",
+            )
+        if self._closed:
+            raise LifecycleError("This store is closed.", code="closed")
+
+    def close(self) -> None:
+        """Close every connection; one that is in use closes when its call ends."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        self._pool.empty()
+        self._reserved.empty()
+
+    def _translate(self, error: pymysql.MySQLError, *, unsure: bool) -> Exception:
+        """Return our error for one of the server's: did it happen, and what is to be done?"""
+        code, verdict = driver.judge(error)
+        text = str(error.args[1]) if len(error.args) > 1 else str(error)
+        said = f"({code})" if code in driver.QUOTING else f"({code}: {text})"[:300]
+        if unsure:
+            return AnswerLost(f"{self.url}: the answer to a commit was lost {said}.")
+        if verdict is Verdict.DUPLICATE:
+            return DuplicateError()
+        if verdict is Verdict.BUSY:
+            why = f"{self.url}: another transaction held these rows for too long {said}."
+            return _AgainError(StoreUnavailable(why, code="store_busy"), busy=1, renew=False)
+        if verdict in (Verdict.LOST, Verdict.AGAIN, Verdict.CUT_OFF):
+            why = f"{self.url} cannot be reached or is not ready {said}."
+            renew = verdict is Verdict.LOST or code in driver.ELSEWHERE
+            return _AgainError(StoreUnavailable(why), busy=0, renew=renew)
+        return self._refused(code, verdict, said)
+
+    def _refused(self, code: int, verdict: Verdict, said: str) -> StoreError:
+        """Return our error for what would be refused again."""
+        if verdict is Verdict.FULL:
+            return StoreFull(f"No room is left for {self.url}: free some space {said}.")
+        if verdict is Verdict.DENIED:
+            text = f"{self.url} does not let this user in, or not do this {said}."
+            return StoreUnavailable(text, code="store_denied")
+        if verdict is Verdict.DATABASE:
+            text = f"There is no database {self.url.database!r} at {self.url}: create it, then run "
+            return SchemaError(f"{text}`duetime migrate`.", code="database_missing")
+        if verdict is Verdict.SCHEMA:
+            return SchemaError(
+                f"{self.url} does not have the tables of this program (error {code}): "
+                "run `duetime migrate`, then `duetime check`."
+            )
+        if verdict is Verdict.TOO_LARGE:
+            text = f"{self.url}: an event is larger than max_allowed_packet {said}."
+            return StoreError(text, code="packet_too_large")
+        return StoreError(f"{self.url} refused a value or a call {said}.", code="mysql_refused")
+
+
+class _AgainError(Exception):
+    """It did not happen and may be tried again.
+
+    `busy` is 1 when it waited for a lock; with `renew`, other connections will fare no better.
+    """
+
+    def __init__(self, error: StoreError, *, busy: int, renew: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.busy = busy
+        self.renew = renew

@@ -1,0 +1,123 @@
+"""One connection to the server, and what is known of the transaction on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pymysql
+
+from duetime.stores.mysql import driver
+
+__all__ = ["Session"]
+
+_STRICT = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+_TABLE_WAIT = 5  # s: whoever waits to alter a table makes everybody else wait
+
+
+class Session:
+    """A connection in autocommit mode; a transaction is what `transaction` encloses.
+
+    All that a session depends on is set when it begins, so that a pooler in between may give each
+    transaction another connection, as long as it repeats those settings.
+    """
+
+    __slots__ = ("_connection", "_open", "is_mariadb", "packet", "unsure", "version")
+
+    def __init__(self, connection: Any, timeout: float, lock_wait: int) -> None:
+        """Take over a new connection; each statement and lock wait ends after so many seconds."""
+        self._connection = connection
+        self._open = False
+        self.unsure = False  # a commit was sent, and its answer has not come
+        self.version: str = connection.get_server_info()
+        self.is_mariadb = "mariadb" in self.version.lower()
+        self._set_up(timeout, lock_wait)
+        self.packet = int(self.rows("SELECT @@max_allowed_packet")[0][0])
+
+    def _set_up(self, timeout: float, lock_wait: int) -> None:
+        self._send("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        limit = (
+            f"max_statement_time = {timeout:f}"
+            if self.is_mariadb
+            else f"max_execution_time = {int(timeout * 1000)}"
+        )
+        self._send(
+            f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', {limit}, "
+            f"innodb_lock_wait_timeout = {lock_wait:d}, lock_wait_timeout = {_TABLE_WAIT}"
+        )
+
+    def execute(self, statement: str) -> int:
+        """Run a statement that changes something; return how many rows it matched.
+
+        Outside a transaction it is one of its own, durable when this returns.
+        """
+        self.unsure = not self._open
+        self._send(statement)
+        self.unsure = False
+        return int(self._connection.affected_rows())
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a SELECT; texts come as bytes."""
+        self._send(statement)
+        result = self._connection._result  # noqa: SLF001 - a cursor would take 10 µs more
+        return list(result.rows or ())
+
+    def column(self, statement: str) -> list[bytes]:
+        """Run a SELECT of one column that is never NULL."""
+        return driver.read_column(self._connection, statement)
+
+    @contextmanager
+    def transaction(self, kind: str = "START TRANSACTION") -> Iterator[None]:
+        """Commit at the end; roll back on any error."""
+        self._send(kind)
+        self._open = True
+        try:
+            yield
+            self.unsure = True
+            self._send("COMMIT")
+            self.unsure = False
+            self._open = False
+        finally:
+            if self._open:
+                self._open = False
+                self._roll_back()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every SELECT inside see the same moment."""
+        self._send("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        with self.transaction("START TRANSACTION WITH CONSISTENT SNAPSHOT"):
+            yield
+
+    def _roll_back(self) -> None:
+        """A lock wait that ran out undoes one statement only: the rest is undone here."""
+        unsure = self.unsure
+        with suppress(pymysql.MySQLError):
+            self._send("ROLLBACK")
+        self.unsure = unsure
+
+    def _send(self, statement: str) -> None:
+        """Send a statement and hear its answer. Raises pymysql.MySQLError."""
+        try:
+            self._connection.query(statement)
+        except pymysql.MySQLError as error:
+            code, verdict = driver.judge(error)
+            cut_off = verdict is driver.Verdict.CUT_OFF and statement == "COMMIT"
+            if code == driver.GONE or (verdict is not driver.Verdict.LOST and not cut_off):
+                self.unsure = False  # it never went out whole, or the server has refused it
+            raise
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server closed it while it was idle."""
+        return driver.is_stale(self._connection)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it can never be used again."""
+        return not self._connection.open
+
+    def close(self) -> None:
+        """Let go of the connection, without waiting for the server."""
+        self._connection._force_close()  # noqa: SLF001 - close() sends, and may block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -10,14 +11,15 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from duetime import inputs
-from duetime.errors import AnswerLost
+from duetime.errors import AnswerLost, LifecycleError
 from duetime.event import Event, Row, State
 from duetime.group import AsyncGroup
-from duetime.pull import Claim
+from duetime.observer import Statistics
+from duetime.pull import LOOK, Claim
 from duetime.pull import Claims as SyncClaims
 from duetime.retry import Backoff
 from duetime.scheduler import Scheduler
-from duetime.stores.contract import Answer, Counts, Store
+from duetime.stores.contract import Answer, Counts, Member, Store
 
 __all__ = ["AsyncClaim", "AsyncClaims", "AsyncScheduler"]
 
@@ -25,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 _GROUP = 1000  # wishes written at once, at most
-_LOOK = 0.5  # seconds between two looks whether the consumer is still there
+_ENDED = 0.05  # seconds between two looks whether a signal came
 
 
 class AsyncScheduler:
@@ -38,6 +40,8 @@ class AsyncScheduler:
     def __init__(self, store: str | Store | None = None, **options: Any) -> None:
         self.sync = Scheduler(store, **options)
         self._executor = ThreadPoolExecutor(4, thread_name_prefix="duetime-aio")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._inserts: AsyncGroup[Row, Event] = AsyncGroup(self._insert, _GROUP, self._executor)
         self._cancels: AsyncGroup[str, Answer] = AsyncGroup(self._cancel, _GROUP, self._executor)
 
@@ -48,8 +52,22 @@ class AsyncScheduler:
         return self.sync.intake.cancel(ids)
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
+        loop = self._enter(function.__name__)
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    def _enter(self, call: str) -> asyncio.AbstractEventLoop:
+        """Return the running loop, or refuse the call."""
+        if self._closed:
+            raise LifecycleError(f"{call}() came after close().", code="closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+        if loop is not self._loop:
+            raise LifecycleError(
+                f"{call}() from another event loop: make an AsyncScheduler for each loop.",
+                code="other_loop",
+            )
+        return loop
 
     def on(
         self,
@@ -72,7 +90,7 @@ class AsyncScheduler:
         id: str | None = None,  # noqa: A002 - the word of the domain
     ) -> Event:
         """Store one event: see `Scheduler.schedule`."""
-        intake = await self._intake()
+        intake = await self._intake("schedule")
         return await self._inserts.submit(intake.row(kind, payload, at, after, id))
 
     async def schedule_many(self, wishes: Iterable[Mapping[str, Any]]) -> list[Event]:
@@ -81,7 +99,7 @@ class AsyncScheduler:
 
     async def cancel(self, event_id: str) -> Answer:
         """Take an event back: see `Scheduler.cancel`."""
-        await self._intake()
+        await self._intake("cancel")
         return await self._cancels.submit(inputs.known_id(event_id))
 
     async def cancel_many(self, ids: Iterable[str]) -> list[Answer]:
@@ -145,14 +163,23 @@ class AsyncScheduler:
         """Count what is kept: see `Scheduler.counts`."""
         return await self._call(self.sync.counts)
 
+    async def statistics(self) -> Statistics:
+        """Return the figures of this process: see `Scheduler.statistics`."""
+        return await self._call(self.sync.statistics)
+
+    async def members(self) -> list[Member]:
+        """Return the nodes on the roll: see `Scheduler.members`."""
+        return await self._call(self.sync.members)
+
     async def claims(
         self, kind: str, *, prefetch: int = 1, retry: Backoff | None = None
     ) -> AsyncClaims:
         """Pull events of a kind: see `Scheduler.claims`."""
+        self._enter("claims")
         self.sync.handlers.pull(kind, retry)
         await self.start()
         claims = await self._call(self.sync.claims, kind, prefetch=prefetch, retry=retry)
-        return AsyncClaims(claims, max(1, prefetch), self._call)
+        return AsyncClaims(claims, max(1, prefetch))
 
     async def start(self, *, beater: bool = False) -> None:
         """Make this process a node; async handlers run on the loop that runs now."""
@@ -169,14 +196,16 @@ class AsyncScheduler:
             try:
                 # A signal sets a threading event, which no task can await.
                 while not ended.is_set() and self.sync.is_running("run"):  # noqa: ASYNC110
-                    await asyncio.sleep(_LOOK / 10)
+                    await asyncio.sleep(_ENDED)
             finally:
                 await asyncio.shield(self.stop())
 
     async def close(self) -> None:
         """Stop, and let go of the store; safe to call twice."""
-        await self._call(self.sync.close)
-        self._executor.shutdown(wait=False)
+        if not self._closed:
+            await self._call(self.sync.close)
+            self._closed = True
+            self._executor.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -191,11 +220,12 @@ class AsyncScheduler:
         """Close."""
         await self.close()
 
-    async def _intake(self) -> Any:
+    async def _intake(self, call: str) -> Any:
+        self._enter(call)
         # Opening the store and measuring its clock may block, so the loop does not do it.
         if self.sync.opened:
             return self.sync.intake
-        return await self._call(lambda: self.sync.intake)
+        return await self._call(getattr, self.sync, "intake")
 
 
 class AsyncClaim:
@@ -230,23 +260,42 @@ class AsyncClaim:
 class AsyncClaims:
     """An endless async iterator of claims of one kind: see `Claims`."""
 
-    def __init__(self, claims: SyncClaims, prefetch: int, call: Callable[..., Any]) -> None:
+    def __init__(self, claims: SyncClaims, prefetch: int) -> None:
         self._claims = claims
         self._prefetch = prefetch
-        self._call = call
 
     async def take(self, most: int = 1, wait: float | None = None) -> list[AsyncClaim]:
         """Return up to `most` claims as soon as there is one: see `Claims.take`."""
-        taken = await self._call(self._claims.take, most, wait)
-        return [AsyncClaim(claim) for claim in taken]
+        loop, due = asyncio.get_running_loop(), asyncio.Event()
+
+        def hear() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(due.set)
+
+        claims = self._claims
+        with contextlib.suppress(TimeoutError), claims.asking(most, hear):
+            async with asyncio.timeout(wait):
+                # Nothing is awaited once something is taken: a cancel loses no claim.
+                while not (taken := claims.collect(most)) and not claims.closed:
+                    claims.look()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK):
+                            await due.wait()
+                    due.clear()
+                return [AsyncClaim(claim) for claim in taken]
+        return []
 
     def close(self) -> None:
         """End the iteration; claims handed out stay valid."""
         self._claims.close()
 
     async def __aiter__(self) -> AsyncIterator[AsyncClaim]:
-        """Yield claims until closed."""
+        """Yield claims until closed; what was prefetched when the loop is left goes back."""
         while not self._claims.closed:
-            # A cancelled task cannot end a wait in a thread, so each wait is short.
-            for claim in await self.take(self._prefetch, _LOOK):
-                yield claim
+            taken = await self.take(self._prefetch)
+            try:
+                while taken:
+                    yield taken.pop(0)
+            finally:
+                for one in taken:
+                    one.claim.put_back()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
@@ -15,9 +16,9 @@ from duetime.node.lanes import Job, Lane
 from duetime.node.node import Node
 from duetime.outcome import Dead, Retry
 
-__all__ = ["Claim", "Claims"]
+__all__ = ["LOOK", "Claim", "Claims"]
 
-_LOOK = 0.5  # seconds between two looks whether the node still runs
+LOOK = 0.5  # seconds between two looks whether the node still runs
 
 
 class Claim:
@@ -69,6 +70,16 @@ class Claim:
         self._node.runner.finish(job, self._clock.boot() - self._began)
         return True
 
+    def put_back(self) -> None:
+        """Give it back unopened: as if it had never been handed out."""
+        with self._lock:
+            job, self._job = self._job, None
+        if job is not None:
+            job.current = None
+            job.lateness.clear()
+            job.dropped.append(self.event.row)
+            self._node.runner.finish(job, 0)
+
     def __enter__(self) -> Event:
         """Return the event."""
         return self.event
@@ -98,12 +109,16 @@ class Claims:
         self._clock = clock
         self._prefetch = prefetch
         self._waiting = threading.Condition()
+        self._listeners: list[Callable[[], None]] = []
         self._closed = False
 
     def notify(self) -> None:
         """Hear that rows of this kind are due."""
         with self._waiting:
             self._waiting.notify_all()
+            listeners = tuple(self._listeners)
+        for hear in listeners:
+            hear()
 
     def take(self, most: int = 1, wait: float | None = None) -> list[Claim]:
         """Return up to `most` claims as soon as there is one.
@@ -111,42 +126,59 @@ class Claims:
         Waits at most `wait` seconds (None: until there is one or `close` is called), then returns
         an empty list. Raises LifecycleError when the node stops.
         """
-        lane, claims = self._lane, list[Claim]()
         deadline = None if wait is None else self._clock.boot() + int(wait * MICROS)
-        with self._node.lanes.lock:
-            lane.demand += most
-        try:
-            while not claims and not self._closed:
-                self._collect(claims, most)
-                if claims:
-                    break
+        with self.asking(most):
+            while not (claims := self.collect(most)) and not self._closed:
                 left = None if deadline is None else (deadline - self._clock.boot()) / MICROS
                 if left is not None and left <= 0:
                     break
-                if self._node.claimer.stopped:
-                    raise LifecycleError(
-                        f"claims({lane.kind!r}): the node was stopped.", code="stopped"
-                    )
-                self._node.claimer.want()
+                self.look()
                 with self._waiting:
-                    if not lane.rows:
-                        self._waiting.wait(_LOOK if left is None else min(_LOOK, left))
-        finally:
-            with self._node.lanes.lock:
-                lane.demand -= most
+                    if not self._lane.rows and not self._closed:
+                        self._waiting.wait(LOOK if left is None else min(LOOK, left))
         return claims
 
-    def _collect(self, claims: list[Claim], most: int) -> None:
-        while len(claims) < most:
+    # --- what `take` is made of, for those who wait in another way ------------------------------
+
+    @contextmanager
+    def asking(self, most: int, hear: Callable[[], None] | None = None) -> Iterator[None]:
+        """Let so many events be claimed for the caller; `hear` is called when some are due."""
+        with self._node.lanes.lock:
+            self._lane.demand += most
+        if hear is not None:
+            with self._waiting:
+                self._listeners.append(hear)
+        try:
+            yield
+        finally:
+            with self._node.lanes.lock:
+                self._lane.demand -= most
+            if hear is not None:
+                with self._waiting:
+                    self._listeners.remove(hear)
+
+    def look(self) -> None:
+        """Wake the claimer; raise LifecycleError when the node was stopped."""
+        if self._node.claimer.stopped:
+            raise LifecycleError(
+                f"claims({self._lane.kind!r}): the node was stopped.", code="stopped"
+            )
+        self._node.claimer.want()
+
+    def collect(self, most: int) -> list[Claim]:
+        """Return up to so many claims on what is due and held, without waiting."""
+        claims: list[Claim] = []
+        while len(claims) < most and not self._closed:
             job = self._node.runner.job_of(self._lane, 1, self._clock.now())
             if job is None:
-                return
+                break
             events = self._node.runner.begin(job)
             if not events:
                 self._node.runner.finish(job, 0)
                 continue
             job.current = events[0].row
             claims.append(Claim(events[0], job, self._node, self._clock))
+        return claims
 
     @property
     def closed(self) -> bool:
@@ -159,6 +191,12 @@ class Claims:
         self.notify()
 
     def __iter__(self) -> Iterator[Claim]:
-        """Yield claims until closed."""
+        """Yield claims until closed; what was prefetched when the loop is left goes back."""
         while not self._closed:
-            yield from self.take(self._prefetch)
+            claims = self.take(self._prefetch)
+            try:
+                while claims:
+                    yield claims.pop(0)
+            finally:
+                for claim in claims:
+                    claim.put_back()

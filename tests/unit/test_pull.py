@@ -240,6 +240,19 @@ def test_iterating_yields_claims_until_closed() -> None:
         assert list(one.claims) == []
 
 
+def test_leaving_the_loop_puts_back_what_was_prefetched() -> None:
+    """Claims that were prefetched and not yielded are as if never handed out."""
+    with consumer() as one:
+        one.scheduler.stop()
+        claims = one.scheduler.claims("k", prefetch=10)
+        one.schedule(10)
+        for claim in claims:
+            claim.confirm()
+            break
+        wait_until(lambda: len(one.rows()) == 9 and one.free() == 9)
+        assert {row[6] for row in one.rows()} == {0}
+
+
 def test_two_consumers_share() -> None:
     """Several threads may pull the same kind; each event goes to one of them."""
     with consumer() as one:

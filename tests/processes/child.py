@@ -32,7 +32,7 @@ Role = Callable[[Scheduler, Log, Plan], None]
 
 def run(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     """Be a node until told to stop; `feed` events a second are scheduled beside, if given."""
-    scheduler.start()
+    scheduler.start(beater=scheduler.settings.beater)
     if plan.get("feed"):
         threading.Thread(target=_feed, args=(scheduler, log, plan), daemon=True).start()
     _ready(scheduler, log)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import random
-import re
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ from tests.processes.oracle import Log
 __all__ = ["HUGE", "register"]
 
 HUGE = 10_000_000  # characters of an exception's text
-_NEVER = re.compile(r"(a+)+$")
+_KARATSUBA = 1.585  # twice the digits take 2 ** this as long
 
 
 def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
@@ -46,20 +45,27 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
         log.write("ended", event)
 
     def kill(event: Event) -> None:
-        """End the process in the way that the payload names."""
+        """End the process, each time in another way."""
         log.write("began", event)
-        _die(event.payload["how"])
+        _die(event.attempt)
 
     def misbehave(event: Event) -> None:
         log.write("began", event)
         _misbehave(event.payload["how"], log)
         log.write("ended", event)
 
-    def spin(event: Event) -> None:
-        """Hold the interpreter for so many seconds in one call of a regular expression."""
+    async def misbehave_async(event: Event) -> None:
         log.write("began", event)
-        _spin(event.payload["seconds"])
+        _misbehave(event.payload["how"], log)
         log.write("ended", event)
+
+    def spin(event: Event) -> Dead:
+        """Hold the interpreter, the first time, in one call that computes."""
+        log.write("began", event)
+        if event.attempt == 1:
+            _spin(event.payload["seconds"])
+        log.write("ended", event)
+        return Dead(f"{os.getpid()} {event.attempt}")
 
     for kind, function in {
         "note": note,
@@ -67,6 +73,7 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
         "async": asynchronous,
         "kill": kill,
         "misbehave": misbehave,
+        "misbehave.async": misbehave_async,
         "spin": spin,
     }.items():
         if kind not in without:
@@ -83,13 +90,12 @@ def _nap(event: Event) -> None:
         time.sleep(nap)
 
 
-def _die(how: str) -> NoReturn:
-    if how == "exit":
-        os._exit(3)
-    if how == "kill":
+def _die(attempt: int) -> NoReturn:
+    if attempt == 1:
+        os.abort()
+    if attempt == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-        signal.pause()
-    os.abort()
+    os._exit(3)
 
 
 class _BaseError(BaseException):
@@ -123,6 +129,7 @@ def _misbehave(how: str, log: Log) -> None:
             "mute": _MuteError(),
             "memory": MemoryError(),
             "stop": StopIteration(),
+            "cancelled": asyncio.CancelledError(),
             "group": BaseExceptionGroup("two", [ValueError("a"), KeyboardInterrupt()]),
         }[how]
 
@@ -134,18 +141,14 @@ def _fork(log: Log) -> None:
 
 
 def _spin(seconds: float) -> None:
-    """Find a text that the pattern takes so long to refuse; each letter more doubles it."""
-    length, took = 18, 0.0
-    while took < 0.05:
-        length += 1
-        began = time.perf_counter()
-        _NEVER.match("a" * length + "b")
-        took = time.perf_counter() - began
-    while took < seconds:
-        length, took = length + 1, took * 2
-    _NEVER.match("a" * length + "b")
+    """Compute one large power: a single call that lets no other thread run.
 
-
-def jitter(spread: float) -> float:
-    """Return a number of seconds within ± spread."""
-    return random.uniform(-spread, spread)
+    Its size is found by processor time, so that a busy machine makes it no shorter.
+    """
+    digits, took = 20_000, 0.0
+    while took < 0.1:
+        digits *= 2
+        began = time.thread_time()
+        pow(3, digits)
+        took = time.thread_time() - began
+    pow(3, int(digits * (seconds / took) ** (1 / _KARATSUBA)))

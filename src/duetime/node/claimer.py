@@ -29,6 +29,7 @@ from duetime.tally import Tally
 __all__ = ["Claimer"]
 
 _SHARE = 20  # a sweep may take one part in so many of the time
+_LONGEST = 30 * MICROS  # between two sweeps: a call may have been slow because we stood still
 _SPIKE_LOOK = MICROS // 4  # how often the coming seconds are looked at
 _SAMPLE = 4096  # events of one shard that such a look reads at most
 _SUSPECTS = 64  # events that may have killed a node, held at once; after a second death: 1
@@ -187,7 +188,8 @@ class Claimer:
         began = self._clock.boot()
         seen = self._store.peek(shards, low, high + self._poll, self._batch, Kinds(None, without))
         if sweeping:
-            self._sweep_at = now + max(self._poll, _SHARE * (self._clock.boot() - began))
+            cost = min(_LONGEST, _SHARE * (self._clock.boot() - began))
+            self._sweep_at = now + max(self._poll, cost)
         due = sum(1 for one in seen if one.due_at <= high)
         if due >= min(self._batch, room):
             self._behind = list(shards)
@@ -271,7 +273,9 @@ class Claimer:
         high = now + self._lead
         lanes = self._lanes.all()
         known = Kinds(tuple(lane.kind for lane in lanes if lane.room(now, self._lead) > 0))
-        able = Kinds(None, tuple(lane.kind for lane in lanes if lane.kind not in (known.only or ())))
+        able = Kinds(
+            None, tuple(lane.kind for lane in lanes if lane.kind not in (known.only or ()))
+        )
         if known.only and self._store.peek((PARKING,), 0, high, 1, known):
             self._claim((PARKING,), 0, high, self._batch, known)
         # What is parked is left to a node that knows it: others would take and park it for ever.
@@ -279,8 +283,8 @@ class Claimer:
             if self._claim_suspects(places, high, kinds):
                 self._aside_at = now
                 return
-        cost = self._clock.boot() - began
-        self._aside_at = now + max(_ASIDE, _SHARE * cost)
+        cost = min(_LONGEST, _SHARE * (self._clock.boot() - began))
+        self._aside_at = now + max(_ASIDE, cost)
 
     def _claim_suspects(self, shards: tuple[int, ...], high: int, kinds: Kinds) -> list[Row]:
         """Claim events that were running when a node died: a few, or a single one."""

@@ -30,6 +30,7 @@ from duetime.tally import Tally
 __all__ = ["Keeper", "divide"]
 
 _SHARE = 20  # a sweep may take one part in so many of the time
+_LONGEST = 30 * MICROS  # between two sweeps: a call may have been slow because we stood still
 
 
 class _Seen:
@@ -221,8 +222,8 @@ class Keeper:
         except StoreError as error:
             self._tell(error)
             return
-        cost = self._clock.boot() - began
-        self._sweep_at = now + max(self._lease, _SHARE * cost)
+        cost = min(_LONGEST, _SHARE * (self._clock.boot() - began))
+        self._sweep_at = now + max(self._lease, cost)
 
     def _tell(self, error: StoreError) -> None:
         self._tally.errors += 1

@@ -290,8 +290,10 @@ def test_run_ends_with_a_signal() -> None:
             ran: list[str] = []
             scheduler.on("k")(lambda event: ran.append(event.id))
             await scheduler.schedule("k")
+            before = signal.getsignal(signal.SIGTERM)
             task = asyncio.create_task(scheduler.run())
             await until(lambda: len(ran) == 1)
+            await until(lambda: signal.getsignal(signal.SIGTERM) is not before)
             os.kill(os.getpid(), signal.SIGTERM)
             await task
             assert not store._rows

@@ -517,9 +517,11 @@ def test_a_second_signal_ends_the_grace() -> None:
         assert go.wait(DEADLINE)
 
     scheduler.schedule("k")
+    before = signal.getsignal(signal.SIGTERM)
 
     def end() -> None:
         assert inside.wait(DEADLINE)
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) is not before)
         node = scheduler.start()
         os.kill(os.getpid(), signal.SIGTERM)
         wait_until(lambda: node.claimer.stopped)

@@ -34,6 +34,8 @@ OWN = {
         "claim_boundary_kinds": "as claim_kinds",
         "claim_until_kinds": "as claim_kinds",
         "peek_kinds": "as claim_kinds",
+        "peek_shards": "a store in the process peeks first at all there is, then shard by shard",
+        "peek_shards_kinds": "as peek_shards and claim_kinds",
         "settle_move": "row by row costs no round trip",
     },
     "mysql": {

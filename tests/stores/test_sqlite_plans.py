@@ -13,7 +13,8 @@ from duetime.testing.promises.given import T, number, row
 HOT = [
     *("claim", "claim_kinds", "claim_until", "claim_until_kinds", "claim_count"),
     *("claim_count_kinds", "claim_boundary", "claim_boundary_kinds", "claimed", "peek"),
-    *("peek_kinds", "settle_range", "settle_row", "settle_move", "cancel_at", "drop_at"),
+    *("peek_kinds", "peek_shards", "peek_shards_kinds", "settle_range", "settle_row"),
+    *("settle_move", "cancel_at", "drop_at"),
     *("reschedule_at", "read_at", "find", "owners", "rescue", "read_name", "names_among"),
     *("any_name_between", "drop_name_at", "read_dead", "find_dead"),
 ]

@@ -91,6 +91,22 @@ DELETE FROM {prefix}events WHERE shard = ?1 AND due_at = ?2 AND tail = ?3 AND cl
 UPDATE {prefix}events SET shard = ?4, due_at = ?5, name = ?6
 WHERE shard = ?1 AND due_at = ?2 AND tail = ?3 AND claim = 0;
 
+-- name: peek_shards
+-- All shards at once and in no order: right where the limit takes all there is.
+SELECT due_at, kind FROM {prefix}events
+WHERE shard IN (SELECT value FROM json_each(?1)) AND due_at BETWEEN ?2 AND ?3
+  AND claim = 0 AND crashes BETWEEN ?4 AND ?5
+LIMIT ?6;
+
+-- name: peek_shards_kinds
+-- As peek_shards, for these kinds.
+SELECT due_at, kind FROM {prefix}events
+WHERE shard IN (SELECT value FROM json_each(?1)) AND due_at BETWEEN ?2 AND ?3
+  AND claim = 0 AND crashes BETWEEN ?4 AND ?5
+  AND (?7 IS NULL OR kind IN (SELECT value FROM json_each(?7)))
+  AND kind NOT IN (SELECT value FROM json_each(?8))
+LIMIT ?6;
+
 -- name: peek
 -- Per shard, so that each is one seek and stops at the limit; the store merges them.
 SELECT due_at, kind FROM {prefix}events

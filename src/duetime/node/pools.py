@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import types
+from collections.abc import Generator
 
 from duetime.clock import StoreClock
 from duetime.handlers import Mode
@@ -125,22 +127,43 @@ class LoopPool:
 
     def _spread(self, lane: Lane) -> None:
         tasks = self._tasks.setdefault(lane.kind, set())
-        wanted = min(-(-len(lane.rows) // lane.handler.batch), lane.cap - len(tasks))
-        for _ in range(wanted):
+        for _ in range(min(lane.jobs(), lane.cap - len(tasks))):
             task = asyncio.get_running_loop().create_task(self._serve(lane))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
     async def _serve(self, lane: Lane) -> None:
-        while (job := self._runner.job_of(lane, lane.handler.batch, self._clock.now())) is not None:
-            began = self._clock.boot()
+        one_by_one = lane.handler.mode is Mode.ASYNC
+        while (job := self._runner.job_of(lane, lane.share(), self._clock.now())) is not None:
+            began, several = self._clock.boot(), len(job.rows) > 1
             try:
-                await self._call(job)
+                await (self._call_each(job) if one_by_one else self._call(job))
             except asyncio.CancelledError:
                 self._runner.interrupt(job)
                 raise
             finally:
                 self._runner.finish(job, self._clock.boot() - began)
+            if several:
+                await _turn()  # these handlers wait for nothing: others on the loop get theirs here
+
+    async def _call_each(self, job: Job) -> None:
+        function, timeout = job.lane.handler.function, job.lane.handler.timeout
+        while (event := self._runner.next_event(job)) is not None:
+            result: object
+            try:
+                if timeout is None:
+                    result = await function(event)
+                else:
+                    async with asyncio.timeout(timeout):
+                        result = await function(event)
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    job.running, job.current = [event.row], None
+                    raise
+                result = error
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
+                result = error
+            self._runner.book(job, event.row, result)
 
     async def _call(self, job: Job) -> None:
         handler = job.lane.handler
@@ -151,16 +174,24 @@ class LoopPool:
         result: object
         try:
             async with asyncio.timeout(handler.timeout):
-                if handler.mode is Mode.ASYNC_BATCH:
-                    result = await handler.function(events)
-                else:
-                    result = [await handler.function(events[0])]
+                result = await handler.function(events)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # by us; a handler may also fail because something of its own was cancelled
+            if _is_cancelled():
+                raise
             result = error
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
             result = error
         self._runner.take_results(job, events, result)
         job.running = []
+
+
+def _is_cancelled() -> bool:
+    """Tell whether we cancelled the task; a handler may also fail because its own part was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the loop's other tasks run once."""
+    yield

@@ -31,6 +31,7 @@ T = TypeVar("T")
 _HOARDED = MICROS  # rows whose queue has not moved for so long (µs) go back to the store
 _NEVER = 1 << 63  # above every claim number
 _THREADED = (Mode.SYNC, Mode.BATCH)
+_ONE_BY_ONE = (Mode.SYNC, Mode.ASYNC)
 _STUCK = MICROS // 200  # a job that has run for so long (µs) loses the rows it has not begun
 
 
@@ -178,6 +179,31 @@ class Runner:
         job.current = None
         self.finish(job, at - began)
 
+    def next_event(self, job: Job) -> Event | None:
+        """Begin the next row of a job that the event loop runs one by one; None when it is over."""
+        fence = self._fence
+        while job.rows:
+            try:
+                row = job.rows.popleft()
+            except IndexError:
+                break  # what was left was taken back meanwhile
+            at = self._clock.boot()
+            if at < fence.until and row[CLAIM] >= fence.oldest:
+                job.lateness.append(at + self._clock.offset - row[DUE_AT])
+                job.current = row
+                return Event(row)
+            job.dropped.append(row)
+        job.current = None
+        return None
+
+    def book(self, job: Job, row: Row, result: object) -> None:
+        """Book what a handler of one event returned or raised."""
+        other = result if isinstance(result, BaseException) else _other(result)
+        if other is None:
+            job.done.append(row)
+        else:
+            job.others.append((row, other))
+
     def begin(self, job: Job) -> list[Event]:
         """Return the events of a job that may start, all at once (batches, the event loop)."""
         boot = self._clock.boot()
@@ -322,7 +348,7 @@ class Runner:
         harvests = []
         with self.lanes.lock:
             for job in list(self._jobs):
-                if job.lane.handler.mode is not Mode.SYNC or not (job.rows or job.done):
+                if job.lane.handler.mode not in _ONE_BY_ONE or not (job.rows or job.done):
                     continue
                 if now - job.started_at < _STUCK:
                     again.append(job.started_at + _STUCK)
@@ -334,7 +360,10 @@ class Runner:
                 again += self._look_after(lane, now, hoarded)
         for lane, done, others in harvests:
             self._report(lane, done, others, [])
-            self.feed_threads(lane.cap)
+            if lane.handler.mode in _THREADED:
+                self.feed_threads(lane.cap)
+            else:
+                self.feed_loop(lane)
         if hoarded:
             self.return_rows(hoarded)
         return min(again, default=None)
@@ -366,7 +395,8 @@ class Runner:
         lane = job.lane
         lane.measure(max(1, len(job.done)), now - job.started_at)
         if not lane.rows:
-            self._ready.append(lane)
+            if lane.handler.mode in _THREADED:
+                self._ready.append(lane)
             lane.moved_at = now
         lane.rows.extendleft(reversed(rest))
 
@@ -385,9 +415,11 @@ class Runner:
     def interrupt(self, job: Job) -> None:
         """Free the claims of a job whose handler was cancelled by us: no failure is counted."""
         rows, job.running = job.running, []
-        self.lanes.let_go(rows)
+        waiting, job.rows = job.rows, deque()
+        self.lanes.let_go([*rows, *waiting])
         self._tally.dropped += len(rows)
-        self._settler.report([], [interrupted(row) for row in rows])
+        changes: list[Move | Death] = [interrupted(row) for row in rows]
+        self._settler.report([], [*changes, *(give_back(row) for row in waiting)])
 
     def return_rows(self, rows: list[Row]) -> None:
         """Give claims back to the store that were not begun."""
@@ -402,7 +434,7 @@ class Runner:
                 lane.rows = deque()
             self._ready.clear()
             for job in self._jobs:
-                while job.rows and job.lane.handler.mode is Mode.SYNC:
+                while job.rows and job.lane.handler.mode in _ONE_BY_ONE:
                     try:
                         rows.append(job.rows.pop())
                     except IndexError:

@@ -191,10 +191,10 @@ class AsyncScheduler:
 
     async def run(self) -> None:
         """Be a node until SIGTERM or SIGINT, or until this task is cancelled."""
-        await self.start(beater=self.sync.settings.beater)
         with self.sync.signals() as ended:
             try:
-                # A signal sets a threading event, which no task can await.
+                await self.start(beater=self.sync.settings.beater)
+                # A signal sets a flag, which no task can await.
                 while not ended.is_set() and self.sync.is_running("run"):  # noqa: ASYNC110
                     await asyncio.sleep(_ENDED)
             finally:

@@ -26,6 +26,7 @@ from duetime.handlers import Handlers
 from duetime.intake import Intake
 from duetime.node.beater import Beater
 from duetime.node.node import Node
+from duetime.node.shell import Flag
 from duetime.observer import LogObserver, Observer, Observers, Statistics
 from duetime.pull import Claims
 from duetime.retry import Backoff
@@ -88,6 +89,7 @@ class Scheduler:
         self._store: Store | None = None
         self._intake: Intake | None = None
         self._node: Node | None = None
+        self._stopping: Node | None = None  # the node that is being stopped, or was last
         self._claims: dict[str, Claims] = {}
         self._inserts: Group[Row, Event] = Group(self._write_inserts, _GROUP)
         self._cancels: Group[str, Answer] = Group(self._write_cancels, _GROUP)
@@ -308,6 +310,7 @@ class Scheduler:
         self._check_process("stop")
         with self._lock:
             node, self._node = self._node, None
+            self._stopping = node
             self._set_node(None)
         if node is not None:
             for claims in self._claims.values():
@@ -320,9 +323,9 @@ class Scheduler:
 
         Outside the main thread no signals are caught: end it with `stop()`.
         """
-        self.start(beater=self.settings.beater)
         with self.signals() as ended:
             try:
+                self.start(beater=self.settings.beater)
                 while not ended.wait(_WATCH) and self.is_running("run"):
                     pass
             finally:
@@ -336,14 +339,15 @@ class Scheduler:
         return node is not None
 
     @contextmanager
-    def signals(self) -> Iterator[threading.Event]:
-        """Catch SIGTERM and SIGINT: the first sets the event, the next ends the grace time.
+    def signals(self) -> Iterator[Flag]:
+        """Catch SIGTERM and SIGINT: the first sets the result, the next ends the grace time.
 
-        Only the main thread can catch signals; elsewhere the event is never set.
+        Only the main thread can catch signals; elsewhere it is never set.
         """
-        ended, node = threading.Event(), self._node
+        ended = Flag()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
+            node = self._node or self._stopping
             if ended.is_set() and node is not None:
                 node.hurry()
             ended.set()

@@ -36,7 +36,7 @@ ELSEWHERE = {"demo.py", "demo_audit.py", "demo_plan.py", "demo_screen.py", "shop
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     """An example ends by itself, in good order, and shows what it is about."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", EXAMPLES / name],
+        [sys.executable, "-W", "error", EXAMPLES / name],
         cwd=tmp_path,
         capture_output=True,
         text=True,

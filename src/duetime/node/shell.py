@@ -13,7 +13,7 @@ from typing import Protocol
 
 from duetime.clock import MICROS, StoreClock
 
-__all__ = ["Shell", "Stage", "Waker"]
+__all__ = ["Flag", "Shell", "Stage", "Waker"]
 
 _PAUSE_AFTER_ERROR = MICROS // 10
 _LONGEST_WAIT = 3600 * MICROS
@@ -49,6 +49,32 @@ class Waker:
         if micros <= 0:
             return self._lock.acquire(blocking=False)
         return self._lock.acquire(timeout=min(micros, _LONGEST_WAIT) / MICROS)
+
+
+class Flag:
+    """What a signal handler may set: unlike `threading.Event`, it takes no lock for that.
+
+    The handler runs in the thread that waits, perhaps while that holds the event's lock.
+    """
+
+    def __init__(self) -> None:
+        self._waker = Waker()
+        self._set = False
+
+    def set(self) -> None:
+        """End the wait."""
+        self._set = True
+        self._waker.wake()
+
+    def is_set(self) -> bool:
+        """Tell whether it was set."""
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, at most so long; tell whether it is."""
+        if not self._set:
+            self._waker.wait(int(seconds * MICROS))
+        return self._set
 
 
 class Shell:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import threading
@@ -150,12 +151,66 @@ def _back_up(connection: apsw.Connection, path: str) -> None:
         copy.close()
 
 
+def fork(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Start, fork, and try every call in the forked child."""
+    scheduler.start()
+    _ready(scheduler, log)
+    calls: dict[str, Callable[[], object]] = {
+        "schedule": lambda: scheduler.schedule("note"),
+        "schedule_many": lambda: scheduler.schedule_many([{"kind": "note"}]),
+        "cancel": lambda: scheduler.cancel("some"),
+        "cancel_many": lambda: scheduler.cancel_many(["some"]),
+        "reschedule": lambda: scheduler.reschedule("some", after=1),
+        "redrive": lambda: scheduler.redrive("some"),
+        "get": lambda: scheduler.get("some"),
+        "find": scheduler.find,
+        "counts": scheduler.counts,
+        "start": scheduler.start,
+        "run": scheduler.run,
+        "claims": lambda: scheduler.claims("pulled"),
+        "store": lambda: scheduler.store.get(["some"]),
+    }
+    if os.fork() == 0:
+        for name, call in calls.items():
+            try:
+                log.write("answer", name, repr(call()))
+            except BaseException as error:  # noqa: BLE001 - told by the test, whatever it is
+                log.write("answer", name, f"{type(error).__name__} {getattr(error, 'code', '')}")
+        scheduler.close()
+        log.write("finished")
+        os._exit(0)
+    os.wait()
+    scheduler.run()
+
+
+def hoard(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Be a node that may open few files, and take all of them until a file `calm` is there."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (plan["files"], plan["files"]))
+    calm = Path(plan["log"]).parent / "calm"
+
+    def take() -> None:
+        files = []
+        while not calm.exists():
+            try:
+                files.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                log.write("exhausted")
+                time.sleep(0.05)
+        for file in files:
+            os.close(file)
+
+    scheduler.start()
+    _ready(scheduler, log)
+    threading.Thread(target=take, daemon=True).start()
+    scheduler.run()
+
+
 def _ready(scheduler: Scheduler, log: Log) -> None:
     scheduler.get("-")  # opens the store, and measures its clock
     log.write("ready")
 
 
-ROLES: dict[str, Role] = {"node": run, "cancel": cancel, "move": move, "tend": tend}
+ROLES: dict[str, Role] = {"node": run, "cancel": cancel, "move": move, "tend": tend, "fork": fork, "hoard": hoard}
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
 
     async def asynchronous(event: Event) -> None:
         log.write("began", event)
+        await asyncio.sleep(_nap_of(event))
         log.write("ended", event)
 
     def kill(event: Event) -> None:
@@ -82,12 +83,14 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
 
 
 def _nap(event: Event) -> None:
-    payload = event.payload if isinstance(event.payload, dict) else {}
-    nap = payload.get("nap", 0)
-    if event.attempt == 2:
-        nap = payload.get("nap_again", nap)
-    if nap:
+    if nap := _nap_of(event):
         time.sleep(nap)
+
+
+def _nap_of(event: Event) -> float:
+    payload = event.payload if isinstance(event.payload, dict) else {}
+    nap = payload.get("nap", 0.0)
+    return float(payload.get("nap_again", nap) if event.attempt == 2 else nap)
 
 
 def _die(attempt: int) -> NoReturn:

@@ -256,6 +256,27 @@ def _mentions(settlement: Settlement, event_id: str, before: Row) -> bool:
     )
 
 
+class Idling(Checker):
+    """L3, R5: events are claimed to be run, not to be passed to and fro."""
+
+    _CLAIMS, _PARKS = 60, 6
+
+    def changed(self, change: Change) -> None:
+        """Count claims and parkings since the last start."""
+        life = change.life
+        life.claims += change.becomes == "claimed"
+        life.parks += change.becomes == "parked"
+        if life.claims > self._CLAIMS or life.parks > self._PARKS:
+            text = f"{life.event_id} was claimed {life.claims} times without a start"
+            self.world.fail("L3", f"{text}, and parked {life.parks} times")
+            life.claims = life.parks = 0
+
+    def started(self, run: Run, life: Life | None, event: Event) -> None:
+        """Begin to count anew."""
+        if life is not None:
+            life.claims = life.parks = 0
+
+
 class Payloads(Checker):
     """D1: an event carries what it was given, through retries and redrives."""
 
@@ -482,6 +503,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     LegalMoves,
     NeverEarly,
     OneClaim,
+    Idling,
     Payloads,
     Fenced,
     StaleResults,

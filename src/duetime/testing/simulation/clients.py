@@ -59,7 +59,7 @@ class Clients:
         if process.operation is None:
             call(process, *arguments)
         else:
-            self._at(self._world.now + 1000, call, *arguments)
+            self._at(self._world.now + _AGAIN // 10, call, *arguments)
 
     def _process(self) -> SimulatedProcess | None:
         """Choose who calls: a client, or a node that is up."""

@@ -29,6 +29,7 @@ class Chaos(msgspec.Struct):
     wishes: int
     work: int  # µs until all faults stop
     calm: bool = False  # no faults at all
+    rolling: bool = False  # nodes are restarted gracefully while handlers run, and no faults
     sqlite: bool = False
     latency: int = 500  # µs, typical, of one way to the store
     lost: float = 0.0  # answers lost, before or after the change
@@ -89,6 +90,10 @@ def draw_chaos(rng: Random) -> Chaos:
     if rng.random() < 0.1:
         chaos.calm = True
         return chaos
+    if rng.random() < 0.08:
+        chaos.rolling = chaos.slow_handlers = True
+        chaos.machines, chaos.stops = rng.randint(2, 3), rng.randint(2, 5)
+        return chaos
     if rng.random() < 0.12:
         # Poison alone: any innocent event that is given up was wronged by the node.
         chaos.poison = rng.choice((1, 1, 3))
@@ -138,7 +143,7 @@ def draw_settings(rng: Random, chaos: Chaos) -> Settings:
         batch_size=rng.randint(1, 5),
         settle_every=rng.choice((0.0, 0.01, 0.1)),
         settle_batch=rng.choice((1, 3, 100)),
-        grace=rng.choice((0.0, 0.5, 5.0)),
+        grace=15.0 if chaos.rolling else rng.choice((0.0, 0.5, 5.0)),
         beat=beat,
         lease=lease,
         margin=rng.uniform(0.05, 0.9) * (lease - beat),

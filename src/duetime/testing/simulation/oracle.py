@@ -131,12 +131,14 @@ class Life:
     """One event from the moment it was stored until it is gone."""
 
     __slots__ = (
+        "claims",
         "crashes",
         "due",
         "end",
         "event_id",
         "kind",
         "operation",
+        "parks",
         "payload",
         "promised_at",
         "redriven",
@@ -155,6 +157,8 @@ class Life:
         self.due = row[DUE_AT]  # the earliest start that was promised, store µs
         self.promised_at = 0  # when that was, true time
         self.runs: list[Run] = []
+        self.claims = 0  # how often it was claimed since it last started
+        self.parks = 0
         self.redriven = 0  # how many runs had killed their process before the last redrive
         self.crashes = 0  # claims taken from a dead node while the event was due
         self.end: str | None = None  # done, cancelled or dead
@@ -225,7 +229,7 @@ class Oracle:
         self.store = store
         self.settings = settings
         self.lease = int(settings.lease * MICROS)
-        self.calm = chaos.calm
+        self.calm = chaos.calm or chaos.rolling
         self.poison_alone = chaos.is_poison_alone
         self.reachable = chaos.is_reachable
         self.checkers: list[Checker] = []

@@ -538,3 +538,48 @@ def test_a_crashed_event_of_a_narrow_kind_is_not_claimed_with_it() -> None:
     stand.insert([row(NOW, 1, kind="slow", crashes=2), row(NOW, 2, kind="slow", crashes=2)])
     stand.claim()
     assert len(stand.held()) == 1
+
+
+def test_a_slow_kind_is_served_during_a_long_backlog() -> None:
+    """While a backlog of fast events is claimed, slow kinds get their turn every tick."""
+    stand = ready("slow", "fast", claim_batch=50, max_held=5_000)
+    slow(stand, "slow", MICROS)
+    stand.insert(rows(2_000, NOW - MICROS, first=100, kind="fast"))
+    stand.claim()
+    stand.insert(rows(3, NOW - MICROS, kind="slow"))
+    steps = 0
+    while not any(one[4] == "slow" for one in stand.held()):
+        stand.claim()
+        stand.ticker.go_on(5 * MS)
+        steps += 1
+        assert steps < 12
+    assert stand.node.lanes.held() < 2_000
+
+
+def test_a_shard_that_went_to_another_node_is_claimed_no_further() -> None:
+    """When shards are divided anew in the middle of a backlog, what is no longer ours is left."""
+    stand = ready(claim_batch=50, max_held=5_000)
+    stand.insert(rows(800, NOW - MICROS))
+    stand.claim()
+    stand.node.keeper.shards = (1,)
+    before = {one[1] for one in stand.held()}
+    for _ in range(30):
+        stand.claim()
+    assert {one[2] for one in stand.held() if one[1] not in before} == {1}
+
+
+def test_when_the_next_death_is_the_last_suspects_are_tried_alone() -> None:
+    """With `max_crashes=2` one death is enough to be tried alone: no innocent dies with it."""
+    stand = ready(max_crashes=2)
+    stand.insert([row(NOW, i, crashes=1) for i in range(1, 6)])
+    stand.claim()
+    assert len(stand.held()) == 1
+
+
+def test_a_node_off_the_roll_claims_nothing() -> None:
+    """Between two numbers a node makes no claim: its number would be anyone's."""
+    stand = ready()
+    stand.insert(rows(3))
+    stand.node.fence.enter(0)
+    stand.claim()
+    assert [one[9] for one in stand.kept()] == [0, 0, 0]

@@ -187,7 +187,12 @@ def test_a_retry_that_makes_no_sense_is_a_failure(bad: Retry) -> None:
     assert history(change)[0]["error"]
 
 
-@pytest.mark.parametrize("said", [None, 7, ValueError("as a reason"), b"bytes", ["list"]])
+class Mute:
+    def __str__(self) -> NoReturn:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("said", [None, 7, ValueError("as a reason"), b"bytes", ["list"], Mute()])
 def test_texts_may_be_of_any_type(said: Any) -> None:
     """A reason or an error that is no text is shown as one: the outcome stands."""
     assert isinstance(death(Dead(said)).reason, str)

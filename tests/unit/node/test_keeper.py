@@ -341,3 +341,25 @@ def test_a_store_that_is_away_does_not_keep_a_node_from_leaving() -> None:
     stand.plan.always["strike"] = Fault.REFUSED
     stand.node.keeper.leave()
     assert len(stand.watch.errors) == 1
+
+
+def test_without_the_stores_time_nothing_starts() -> None:
+    """A node that beats but could never read the store's clock keeps its fence closed."""
+    stand = Stand()
+    stand.plan.next("time", Fault.REFUSED)
+    stand.beat()
+    assert not stand.node.fence.is_open(stand.ticker.boot())
+    stand.beat()
+    assert stand.node.fence.is_open(stand.ticker.boot())
+
+
+def test_a_strike_that_failed_is_tried_again() -> None:
+    """When the store fails as a dead node is struck off, the next beat strikes it."""
+    pair = Pair()
+    pair.beat_both()
+    pair.a.plan.next("strike", Fault.REFUSED, Fault.LOST_AFTER)
+    pair.store.insert(rows(8, NOW, shards=16))
+    pair.store.claim(2 << 32 | 1, range(16), 0, NOW, 99)
+    pair.beats_of(pair.a, LEASE + 2 * BEAT)
+    assert set(pair.store._nodes) == {1}
+    assert {one[9] for one in pair.store._rows.values()} == {0}

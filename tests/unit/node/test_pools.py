@@ -346,6 +346,29 @@ def test_handlers_run_on_a_loop_that_is_given() -> None:
     assert stand.tally.fired == 1
 
 
+def test_async_handlers_do_not_begin_behind_a_closed_fence() -> None:
+    """An async handler is not started when the fence has closed since its event was queued."""
+    ran: list[Event] = []
+
+    async def work(event: Event) -> None:
+        ran.append(event)
+
+    stand = Stand()
+    stand.answer("k", work)
+    stand.join()
+    with loop(stand) as node:
+        stand.insert(rows(3))
+        stand.claim()
+        node.runner.feed_loop = lambda lane: None
+        stand.fire()
+        node.fence.until = 0
+        node.loops.feed(node.lanes.all()[0])
+        wait_until(finished(stand))
+    assert ran == []
+    stand.settle(flush=True)
+    assert [(one[6], one[9]) for one in stand.kept()] == [(0, 0)] * 3
+
+
 def test_after_a_rejoin_async_handlers_run_again() -> None:
     """A node that was held for dead cancels what runs, and serves new events under its new number."""
     inside: list[int] = []

@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): moved  # a virtual environment holds paths: made anew when the folder has moved
 endif
 
-.PHONY: help run test check lint types ladder unit sim bench lock format clean moved
+.PHONY: help run test check lint types ladder unit servers sim bench lock format clean moved
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,12 +26,12 @@ help:  ## show this list
 run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" shows options)
 	@$(PY) examples/demo.py $(ARGS)
 
-test: lint types ladder  ## everything: lint, types, import ladder, all tests
+test: lint types ladder servers  ## everything: lint, types, import ladder, all tests
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
 	$(PY) -m pytest -m "$(ALONE)" $(ARGS)
 
-check: lint types ladder  ## the quick part, for every change
-	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
+check: lint types ladder  ## the quick part, for every change, without a database server
+	DUETIME_TEST_STORES=memory,sqlite $(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
 
 lint: $(READY)  ## style, form, and dependencies that are used undeclared or declared unused
 	$(PY) -m ruff check .
@@ -44,7 +44,10 @@ types: $(READY)  ## mypy --strict
 ladder: $(READY)  ## a module imports only from the rungs below its own
 	.venv/bin/lint-imports --no-logo
 
-unit: $(READY)  ## the tests alone, those of processes and lateness left out
+servers:  # MariaDB and PostgreSQL, which the tests start by themselves
+	@scripts/servers
+
+unit: $(READY) servers  ## the tests alone, those of processes and lateness left out
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
 
 sim: $(READY)  ## the simulation: make sim, or make sim SEED=4711 to replay one world

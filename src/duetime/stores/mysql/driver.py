@@ -19,7 +19,17 @@ from pymysql.err import raise_mysql_exception
 from duetime.errors import ConfigError
 from duetime.store_url import StoreUrl
 
-__all__ = ["ELSEWHERE", "GONE", "QUOTING", "Verdict", "connect", "is_stale", "judge", "read_column", "tls"]
+__all__ = [
+    "ELSEWHERE",
+    "GONE",
+    "QUOTING",
+    "Verdict",
+    "connect",
+    "is_stale",
+    "judge",
+    "read_column",
+    "tls",
+]
 
 _BUFFER = 1 << 18  # bytes taken from the socket at once: each read lets other threads run
 _LONGEST_PACKET = 0xFFFFFF
@@ -137,7 +147,8 @@ def connect(
 
 def _set_timeout(connection: Any, timeout: float) -> None:
     """Let a login that hangs end sooner than a statement."""
-    connection._read_timeout = connection._write_timeout = timeout  # noqa: SLF001 - it has no setter
+    connection._read_timeout = timeout  # noqa: SLF001 - it has no setter
+    connection._write_timeout = timeout  # noqa: SLF001 - as above
 
 
 def is_stale(connection: Any) -> bool:

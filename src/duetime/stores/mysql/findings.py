@@ -1,4 +1,4 @@
-"""What `duetime check` looks at on a MySQL or MariaDB server: version, durability, tables, clock."""
+"""What `duetime check` looks at on a MySQL or MariaDB server: settings, tables, clock."""
 
 from __future__ import annotations
 

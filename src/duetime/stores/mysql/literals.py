@@ -39,7 +39,7 @@ def places(rows: Iterable[Sequence[int]]) -> Rendered:
 
     A single one stands there twice: see `queries.sql`.
     """
-    parts = ["(%d,%d,%d)" % (shard, due_at, tail) for shard, due_at, tail in rows]  # noqa: UP031 - %d takes nothing but numbers
+    parts = [f"({shard:d},{due_at:d},{tail:d})" for shard, due_at, tail in rows]
     return Rendered(f"({','.join(parts * 2 if len(parts) == 1 else parts)})")
 
 

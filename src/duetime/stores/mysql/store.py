@@ -129,34 +129,36 @@ class MysqlStore:
             self._database.alive()
             return []
         for tries in range(_TAKEN_MEANWHILE):
-            careful = tries > 0
             try:
-                return self._database.run(
-                    lambda db: changing.insert(db, self._sql, rows, careful=careful)  # noqa: B023 - called at once
-                )
+                return self._insert(rows, careful=tries > 0)
             except DuplicateError:
                 continue
         raise rules.place_taken()
 
+    def _insert(self, rows: Sequence[Row], *, careful: bool) -> list[Event | None]:
+        return self._database.run(lambda db: changing.insert(db, self._sql, rows, careful=careful))
+
     def cancel(self, ids: Sequence[str]) -> list[Answer]:
         """Delete unclaimed events; see the contract."""
-        return self._change(bool(ids), lambda db: changing.cancel(db, self._sql, ids))
+        return self._change(ids, lambda db: changing.cancel(db, self._sql, ids))
 
     def reschedule(self, moves: Sequence[tuple[str, int]]) -> list[Answer]:
         """Move unclaimed events to new due times; see the contract."""
         return self._change(
-            bool(moves), lambda db: changing.reschedule(db, self._sql, moves, self.shards)
+            moves, lambda db: changing.reschedule(db, self._sql, moves, self.shards)
         )
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""
         return self._change(
-            bool(ids),
+            ids,
             lambda db: changing.redrive(db, self._sql, ids, due_at, note, self.shards),
         )
 
-    def _change(self, some: bool, work: Callable[[Session], list[Answer]]) -> list[Answer]:  # noqa: FBT001 - its one use is above
-        if not some:
+    def _change(
+        self, asked: Sequence[object], work: Callable[[Session], list[Answer]]
+    ) -> list[Answer]:
+        if not asked:
             self._database.alive()
             return []
         try:

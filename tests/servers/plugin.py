@@ -1,0 +1,159 @@
+"""Gives tests real servers: started once per session, beside the first tests, ended with it.
+
+A test that names the fixture `mariadb` or `postgresql` gets the address. A server that is missing
+fails such tests; DUETIME_TEST_STORES=memory,sqlite leaves them out, and pytest says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.servers.local import KINDS, Address
+
+__all__ = ["mariadb", "postgresql"]
+
+_FOLDER, _OWNER = "DUETIME_TEST_SERVERS", "DUETIME_TEST_OWNER"
+_STORES = "DUETIME_TEST_STORES"
+_ALL = ("memory", "sqlite", *KINDS)
+_WAIT = 90.0  # s for a server to start, on a machine that does much else
+_ROOT = Path(__file__).parents[2]
+
+
+def wanted() -> tuple[str, ...]:
+    """Return the stores that are to be tested."""
+    names = os.environ.get(_STORES, "").replace(" ", "")
+    chosen = tuple(names.split(",")) if names else _ALL
+    if unknown := set(chosen) - set(_ALL):
+        raise pytest.UsageError(f"{_STORES} names {', '.join(unknown)}; known: {', '.join(_ALL)}")
+    return chosen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the folder that all workers of this session share."""
+    wanted()
+    if hasattr(config, "workerinput") or _FOLDER in os.environ:
+        return
+    folder = Path(tempfile.gettempdir()) / f"duetime-servers-{os.getpid()}-{os.urandom(4).hex()}"
+    os.environ[_FOLDER] = str(folder)
+    os.environ[_OWNER] = str(os.getpid())
+    config.add_cleanup(lambda: _end_all(folder))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of servers that are not wanted."""
+    out = set(KINDS) - set(wanted())
+    left = [item for item in items if out & set(getattr(item, "fixturenames", ()))]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start what will be needed, beside the tests that come first."""
+    if session.config.option.collectonly:
+        return
+    names = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for kind in KINDS:
+        if kind in names:
+            _begin(kind)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Address:
+    """Return the address of a MariaDB server that all tests of this session share."""
+    return _address("mariadb")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Address:
+    """Return the address of a PostgreSQL server that all tests of this session share."""
+    return _address("postgresql")
+
+
+def _begin(kind: str) -> Path:
+    """Start a guardian for a server, unless there is one; return its folder."""
+    folder = Path(os.environ[_FOLDER])
+    place = folder / kind
+    folder.mkdir(exist_ok=True)
+    with _alone(folder):
+        if not place.exists():
+            folder.chmod(0o755)  # the servers run as users of their own
+            place.mkdir()
+            place.chmod(0o755)
+            words = [sys.executable, "-m", "tests.servers.guardian", kind, str(place)]
+            words.append(os.environ[_OWNER])
+            log = os.open(place / "log", os.O_CREAT | os.O_WRONLY, 0o644)
+            pid = os.posix_spawn(
+                words[0],
+                words,
+                {**os.environ, "PYTHONPATH": str(_ROOT)},
+                file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
+                setsid=True,
+            )
+            os.close(log)
+            (place.parent / f"{kind}.pid").write_text(str(pid))
+    return place
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one worker at a time pass."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _address(kind: str) -> Address:
+    place = _begin(kind)
+    deadline = time.monotonic() + _WAIT
+    while time.monotonic() < deadline:
+        if (place / "ready").exists():
+            return Address(**json.loads((place / "ready").read_text()))
+        if (place / "failed").exists():
+            pytest.fail((place / "failed").read_text(), pytrace=False)
+        time.sleep(0.02)
+    log = (place / "log").read_text(errors="replace") if place.exists() else "its folder is gone"
+    pytest.fail(f"{kind} did not start within {_WAIT:g} s: {log[-2000:]}", pytrace=False)
+
+
+def _end_all(folder: Path) -> None:
+    """Ask each guardian to stop its server, see it go, and clean up."""
+    pids = [int(path.read_text()) for path in folder.glob("*.pid")]
+    for pid in pids:
+        _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(map(_lives, pids)):
+        time.sleep(0.02)
+    for pid in filter(_lives, pids):
+        _signal(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in (_FOLDER, _OWNER):
+        os.environ.pop(name, None)
+
+
+def _signal(pid: int, which: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, which)
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended may wait as a zombie for its parent."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

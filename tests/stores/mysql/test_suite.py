@@ -1,0 +1,35 @@
+"""MySQL and MariaDB are one store, and it keeps every promise."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from duetime.stores.memory import MemoryStore
+from duetime.stores.mysql import MysqlStore
+from duetime.testing.store_suite import StoreSuite
+from tests.stores.mysql.conftest import Admin, empty
+from tests.stores.test_differential import CALLS, SHARDS, Call, Script, contents, visible
+
+
+class TestMysqlStore(StoreSuite):
+    """MariaDB keeps every promise."""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(CALLS, min_size=5, max_size=30))
+def test_the_same_calls_give_the_same_answers(few_shards: Admin, calls: list[Call]) -> None:
+    """Any sequence of calls shows the same on MariaDB as on the reference model."""
+    empty(few_shards, "few_")
+    model, script = MemoryStore(SHARDS), Script()
+    store = MysqlStore(few_shards.url, prefix="few_", shards=SHARDS)
+    try:
+        for name, drawn in calls:
+            call = script.next(name, drawn)
+            expected = call(model)
+            assert visible(call(store)) == visible(expected), (name, drawn)
+            assert contents(store) == contents(model), (name, drawn)
+            if name == "claim":
+                script.held += expected
+    finally:
+        store.close()

@@ -17,8 +17,11 @@ _decoder = msgspec.json.Decoder()
 
 
 def decode(data: bytes) -> Any:
-    """Return the value; raises ValueError (msgspec.DecodeError) on bytes that are not JSON."""
-    return _decoder.decode(data)
+    """Return the value; raises ValueError on bytes that are not JSON, or nested without end."""
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def encode(value: Any, limit: int) -> bytes:

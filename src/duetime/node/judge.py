@@ -60,7 +60,7 @@ def judge(
         reason = _said(result.reason)
         history = note(row[HISTORY], now, row[ATTEMPT], "dead", reason, rules.kept)
         return Death(row, now, _cut(reason), failures, history)
-    if isinstance(result, CorruptPayload):
+    if isinstance(result, CorruptPayload) and not _is_readable(row):
         history = note(row[HISTORY], now, row[ATTEMPT], "dead", str(result), rules.kept)
         return Death(row, now, str(result), failures, history)
     payload, due, error = row[PAYLOAD], None, None
@@ -84,6 +84,15 @@ def judge(
     return Move(
         row, _home(row, rules.shards), due, payload, row[ATTEMPT], failures, row[CRASHES], history
     )
+
+
+def _is_readable(row: Row) -> bool:
+    """Tell whether a payload is JSON: of a batch, only the corrupt ones must die of it."""
+    try:
+        codec.decode(row[PAYLOAD])
+    except ValueError:
+        return False
+    return True
 
 
 def park(row: Row) -> Move:

@@ -209,9 +209,15 @@ def test_dead_is_dead_at_once() -> None:
 
 def test_a_corrupt_payload_is_dead_at_once() -> None:
     """An event whose payload cannot be read will never be: it is given up, not retried."""
+    one = row(payload=b"{", claim=9)
     with pytest.raises(CorruptPayload) as caught:
-        _ = Event(row(payload=b"{")).payload
-    assert "not JSON" in death(caught.value).reason
+        _ = Event(one).payload
+    assert "not JSON" in death(caught.value, one).reason
+
+
+def test_a_corrupt_payload_of_another_is_a_failure() -> None:
+    """An event of the same batch, whose own payload can be read, is retried."""
+    assert move(CorruptPayload("The payload of another is not JSON.")).failures == 1
 
 
 @pytest.mark.parametrize("result", [ValueError("last"), Retry(), Retry(after=1, error="last")])

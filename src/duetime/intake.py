@@ -71,12 +71,16 @@ class Intake:
         at: datetime | None,
         after: timedelta | float | None,
         event_id: str | None,
+        now: int | None = None,
     ) -> Row:
-        """Return a checked new row; raises InvalidInput and has written nothing then."""
+        """Return a checked new row; raises InvalidInput and has written nothing then.
+
+        `now` is given where many are made in one call: it is one moment for all of them.
+        """
         settings = self._settings
         kind = inputs.kind(kind)
         name = None if event_id is None else inputs.event_id(event_id)
-        now = self.now()
+        now = self.now() if now is None else now
         due_at = inputs.due(at, after, now, settings)
         data = codec.encode(payload, settings.max_payload)
         tail = self._tails.next()

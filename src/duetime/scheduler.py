@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 
@@ -39,6 +39,7 @@ __all__ = ["Scheduler"]
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUP = 1000  # wishes written at once, at most
 _CHUNK = 1000  # rows of schedule_many per transaction
+_FIELDS = frozenset({"kind", "payload", "at", "after", "id"})
 _WATCH = 0.5  # seconds between two looks at the stages
 
 
@@ -145,10 +146,12 @@ class Scheduler:
         """Store many events, each a mapping with the arguments of `schedule` by name.
 
         All are checked before any is written; then they are written in transactions of 1,000.
+        Delays count from one moment, the beginning of the call.
         Raises InvalidInput that names the index of the first bad one.
         """
         intake = self._ready("schedule_many")
-        rows = [_row(intake, index, wish) for index, wish in enumerate(wishes)]
+        now = intake.now()
+        rows = [_row(intake, index, wish, now) for index, wish in enumerate(wishes)]
         events: list[Event] = []
         for start in range(0, len(rows), _CHUNK):
             events += intake.insert(rows[start : start + _CHUNK])
@@ -456,19 +459,19 @@ class Scheduler:
         )
 
 
-def _row(intake: Intake, index: int, wish: object) -> Row:
-    what = "it must be a mapping of the arguments of schedule by name"
-    if isinstance(wish, Mapping):
-        unknown = wish.keys() - {"kind", "payload", "at", "after", "id"}
-        what = f"unknown field {min(map(repr, unknown)):.80}" if unknown else ""
-        if "kind" not in wish:
-            what = what or "no kind"
-    if what or not isinstance(wish, Mapping):
+def _row(intake: Intake, index: int, wish: object, now: int) -> Row:
+    if not isinstance(wish, (dict, Mapping)):  # a dict is told in a fifth of the time
+        what = "it must be a mapping of the arguments of schedule by name"
+    elif not wish.keys() <= _FIELDS:
+        what = f"unknown field {min(map(repr, wish.keys() - _FIELDS)):.80}"
+    else:
+        what = "" if "kind" in wish else "no kind"
+    if what:
         raise InvalidInput(f"Event {index}: {what}.", code="field_unknown", field=f"[{index}]")
+    wish = cast(Mapping[str, Any], wish)
+    get = wish.get
     try:
-        return intake.row(
-            wish["kind"], wish.get("payload"), wish.get("at"), wish.get("after"), wish.get("id")
-        )
+        return intake.row(wish["kind"], get("payload"), get("at"), get("after"), get("id"), now)
     except InvalidInput as error:
         raise InvalidInput(
             f"Event {index}: {error}", code=error.code, field=f"[{index}].{error.field}"

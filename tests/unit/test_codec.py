@@ -157,7 +157,9 @@ def test_the_message_does_not_show_the_payload() -> None:
     assert "hunter2" not in str(refusal({"password": "hunter2", "x": {1}}))
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"nope", b"[1]x", b"\xff", b"\x80\x04.", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"nope", b"[1]x", b"\xff", b"\x80\x04.", b"[" * 100_000]
+)
 def test_bytes_that_are_not_json_raise_value_error(data: bytes) -> None:
     """Decoding garbage, pickles included, raises ValueError and runs nothing."""
     with pytest.raises(ValueError, match=r"."):

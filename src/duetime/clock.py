@@ -14,6 +14,7 @@ __all__ = ["MICROS", "Clock", "StoreClock", "SystemClock", "from_micros", "to_mi
 
 MICROS = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -80,5 +81,11 @@ def to_micros(moment: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return µs since 1970 UTC as an aware datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Return µs since 1970 UTC as an aware datetime in UTC.
+
+    What is before year 1 or after 9999 (a corrupt row) is shown as the first or last moment.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return _FIRST if micros < 0 else _LAST

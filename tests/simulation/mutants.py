@@ -64,7 +64,7 @@ def mutant(owner: Any, attribute: str) -> Callable[[Callable[..., Any]], Callabl
 
 @mutant(MemoryStore, "_holds")
 def no_token_check_on_finish(_whole: Any) -> Any:
-    def holds(self: MemoryStore, row: Row) -> bool:
+    def holds(self: Any, row: Row) -> bool:
         return (row[2], row[0], row[1]) in self._rows
 
     return holds
@@ -72,7 +72,7 @@ def no_token_check_on_finish(_whole: Any) -> Any:
 
 @mutant(MemoryStore, "_clear")
 def range_without_claim_number(_whole: Any) -> Any:
-    def clear(self: MemoryStore, range_: Any) -> int:
+    def clear(self: Any, range_: Any) -> int:
         rows = [
             row
             for shard in range_.shards
@@ -88,7 +88,7 @@ def range_without_claim_number(_whole: Any) -> Any:
 
 @mutant(MemoryStore, "rescue")
 def rescue_without_state_check(whole: Any) -> Any:
-    def rescue(self: MemoryStore, shards: Any, number: int, high: int, suspects: int) -> int:
+    def rescue(self: Any, shards: Any, number: int, high: int, suspects: int) -> int:
         owners = {owner_of(row[CLAIM]) for row in self._rows.values() if row[CLAIM]}
         return sum(whole(self, shards, owner, high, suspects) for owner in owners | {number})
 
@@ -97,7 +97,7 @@ def rescue_without_state_check(whole: Any) -> Any:
 
 @mutant(MemoryStore, "rescue")
 def crash_counter_missing(whole: Any) -> Any:
-    def rescue(self: MemoryStore, shards: Any, number: int, high: int, suspects: int) -> int:
+    def rescue(self: Any, shards: Any, number: int, high: int, suspects: int) -> int:
         crashes = {place: row[8] for place, row in self._rows.items()}
         count: int = whole(self, shards, number, high, suspects)
         for place, row in self._rows.items():
@@ -109,7 +109,7 @@ def crash_counter_missing(whole: Any) -> Any:
 
 @mutant(MemoryStore, "rescue")
 def rescue_skips_after_a_full_page(whole: Any) -> Any:
-    def rescue(self: MemoryStore, shards: Any, number: int, high: int, suspects: int) -> int:
+    def rescue(self: Any, shards: Any, number: int, high: int, suspects: int) -> int:
         held = [row for row in self._rows.values() if owner_of(row[CLAIM]) == number != 0]
         if len(held) <= 2:
             return int(whole(self, shards, number, high, suspects))
@@ -122,7 +122,7 @@ def rescue_skips_after_a_full_page(whole: Any) -> Any:
 
 @mutant(MemoryStore, "_cancel")
 def cancel_accepts_claimed(whole: Any) -> Any:
-    def cancel(self: MemoryStore, event_id: str) -> Answer:
+    def cancel(self: Any, event_id: str) -> Answer:
         answer: Answer = whole(self, event_id)
         found = self._find(event_id)
         if answer is Answer.IN_FLIGHT and found is not None:
@@ -135,9 +135,9 @@ def cancel_accepts_claimed(whole: Any) -> Any:
 
 @mutant(MemoryStore, "_insert")
 def insert_is_not_idempotent(whole: Any) -> Any:
-    def insert(self: MemoryStore, row: Row) -> Any:
+    def insert(self: Any, row: Row) -> Any:
         if row[NAME] is not None and row[NAME] in self._names:
-            self._put((*row[:TAIL], row[TAIL] ^ 1, *row[TAIL + 1 :]))  # type: ignore[arg-type]
+            self._put((*row[:TAIL], row[TAIL] ^ 1, *row[TAIL + 1 :]))
             return None
         return whole(self, row)
 
@@ -146,11 +146,11 @@ def insert_is_not_idempotent(whole: Any) -> Any:
 
 @mutant(MemoryStore, "claim")
 def attempts_counted_at_the_end(whole: Any) -> Any:
-    def claim(self: MemoryStore, number: int, *arguments: Any, **more: Any) -> Any:
+    def claim(self: Any, number: int, *arguments: Any, **more: Any) -> Any:
         claimed = []
         for row in whole(self, number, *arguments, **more):
             claimed.append((*row[:6], row[6] - 1, *row[7:]))
-            self._rows[(row[2], row[0], row[1])] = claimed[-1]  # type: ignore[index]
+            self._rows[(row[2], row[0], row[1])] = claimed[-1]
         return claimed
 
     return claim
@@ -159,7 +159,7 @@ def attempts_counted_at_the_end(whole: Any) -> Any:
 @mutant(MemoryStore, "claim")
 def claim_ignores_its_limit(whole: Any) -> Any:
     def claim(
-        self: MemoryStore,
+        self: Any,
         number: int,
         shards: Any,
         low: int,
@@ -175,7 +175,7 @@ def claim_ignores_its_limit(whole: Any) -> Any:
 
 @mutant(MemoryStore, "beat")
 def node_number_reused(whole: Any) -> Any:
-    def beat(self: MemoryStore, node: str, number: int, info: bytes) -> Any:
+    def beat(self: Any, node: str, number: int, info: bytes) -> Any:
         if number == 0:
             self._issued = max(self._nodes, default=0)
         return whole(self, node, number, info)
@@ -185,23 +185,23 @@ def node_number_reused(whole: Any) -> Any:
 
 @mutant(FaultyStore, "_change")
 def rollback_omitted(whole: Any) -> Any:
-    def change(self: FaultyStore, call: str, apply: Callable[[], Any]) -> Any:
+    def change(self: Any, call: str, apply: Callable[[], Any]) -> Any:
         fault = self._meet(call)
-        whole_meet, self._meet = self._meet, lambda _call: fault  # type: ignore[method-assign]
+        whole_meet, self._meet = self._meet, lambda _call: fault
         try:
             if fault is Fault.REFUSED:
                 apply()
                 raise StoreUnavailable("the error left a half transaction behind")
             return whole(self, call, apply)
         finally:
-            self._meet = whole_meet  # type: ignore[method-assign]
+            self._meet = whole_meet
 
     return change
 
 
 @mutant(FaultyStore, "insert")
 def sent_again_under_another_id(whole: Any) -> Any:
-    def insert(self: FaultyStore, rows: Sequence[Row]) -> Any:
+    def insert(self: Any, rows: Sequence[Row]) -> Any:
         try:
             return whole(self, rows)
         except AnswerLost:
@@ -215,7 +215,7 @@ def sent_again_under_another_id(whole: Any) -> Any:
 
 @mutant(Keeper, "_raise_counter")
 def no_self_fence(whole: Any) -> Any:
-    def raise_counter(self: Keeper) -> bool:
+    def raise_counter(self: Any) -> bool:
         beaten: bool = whole(self)
         if self._fence.until:
             self._fence.until = 1 << 62
@@ -226,7 +226,7 @@ def no_self_fence(whole: Any) -> Any:
 
 @mutant(FaultyStore, "beat")
 def beat_answer_ignored(whole: Any) -> Any:
-    def beat(self: FaultyStore, node: str, number: int, info: bytes) -> Any:
+    def beat(self: Any, node: str, number: int, info: bytes) -> Any:
         roll = whole(self, node, number, info)
         return roll._replace(number=number or roll.number)
 
@@ -235,11 +235,11 @@ def beat_answer_ignored(whole: Any) -> Any:
 
 @mutant(Keeper, "_is_dead")
 def lease_by_a_clock_that_steps(_whole: Any) -> Any:
-    def is_dead(self: Keeper, number: int, _boot: int) -> bool:
+    def is_dead(self: Any, number: int, _boot: int) -> bool:
         seen = self._seen.get(number)
         if number == self._fence.number or seen is None:
             return False
-        return self._clock.now() - seen.now >= self._lease
+        return bool(self._clock.now() - seen.now >= self._lease)
 
     return is_dead
 
@@ -247,21 +247,21 @@ def lease_by_a_clock_that_steps(_whole: Any) -> Any:
 class _OnlySuspects:
     """A store of which only the owners are seen that this node has seen die."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Any) -> None:
         self._keeper, self._store = keeper, keeper._store
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def owners(self, shards: Sequence[int], high: int) -> set[int]:
-        return self._store.owners(shards, high) & set(self._keeper._suspects)
+        return set(self._store.owners(shards, high)) & set(self._keeper._suspects)
 
 
 @mutant(Keeper, "_sweep")
 def orphans_by_join_to_a_deleted_row(whole: Any) -> Any:
-    def sweep(self: Keeper, now: int) -> None:
+    def sweep(self: Any, now: int) -> None:
         store = self._store
-        self._store = _OnlySuspects(self)  # type: ignore[assignment]
+        self._store = _OnlySuspects(self)
         try:
             whole(self, now)
         finally:
@@ -272,7 +272,7 @@ def orphans_by_join_to_a_deleted_row(whole: Any) -> Any:
 
 @mutant(Keeper, "__init__")
 def node_id_reused(whole: Any) -> Any:
-    def init(self: Keeper, *arguments: Any) -> None:
+    def init(self: Any, *arguments: Any) -> None:
         *others, _new_id, info = arguments
         whole(self, *others, lambda: "the host's name", info)
 
@@ -281,7 +281,7 @@ def node_id_reused(whole: Any) -> Any:
 
 @mutant(Keeper, "_look")
 def first_look_before_the_clock_is_known(whole: Any) -> Any:
-    def look(self: Keeper, now: int) -> None:
+    def look(self: Any, now: int) -> None:
         whole(self, now if self._seen else self._clock.boot())
 
     return look
@@ -289,11 +289,11 @@ def first_look_before_the_clock_is_known(whole: Any) -> Any:
 
 @mutant(Keeper, "_bury")
 def freed_before_struck(_whole: Any) -> Any:
-    def bury(self: Keeper) -> None:
+    def bury(self: Any) -> None:
         boot = self._clock.boot()
         for member in list(self._roll.members if self._roll else []):
             if self._is_dead(member.number, boot - self._lease // 2):
-                self._roll.members.remove(member)  # type: ignore[union-attr]
+                self._roll.members.remove(member)
                 self._gone(member.number, self._seen[member.number].now)
             elif self._is_dead(member.number, boot):
                 self._store.strike(member.number, member.counter)
@@ -303,7 +303,7 @@ def freed_before_struck(_whole: Any) -> Any:
 
 @mutant(Node, "stop")
 def beats_stop_first(whole: Any) -> Any:
-    def stop(self: Node, grace: float | None = None) -> None:
+    def stop(self: Any, grace: float | None = None) -> None:
         self.keeper.left = True
         whole(self, grace)
 
@@ -315,7 +315,7 @@ def beats_stop_first(whole: Any) -> Any:
 
 @mutant(Firer, "step")
 def fired_a_little_early(whole: Any) -> Any:
-    def step(self: Firer, now: int) -> int | None:
+    def step(self: Any, now: int) -> int | None:
         again: int | None = whole(self, now + 3000)
         return None if again is None else again - 3000
 
@@ -324,7 +324,7 @@ def fired_a_little_early(whole: Any) -> Any:
 
 @mutant(Runner, "_each")
 def batch_aborted_by_one_bad_event(whole: Any) -> Any:
-    def each(self: Runner, events: list[Any], result: Any) -> Any:
+    def each(self: Any, events: list[Any], result: Any) -> Any:
         outcomes = whole(self, events, result)
         bad = [one for one in outcomes if isinstance(one, BaseException)]
         return bad[:1] * len(events) if bad else outcomes
@@ -334,7 +334,7 @@ def batch_aborted_by_one_bad_event(whole: Any) -> Any:
 
 @mutant(Runner, "_park")
 def unknown_kind_discarded(_whole: Any) -> Any:
-    def discard(self: Runner, _kind: str, rows: list[Row]) -> None:
+    def discard(self: Any, _kind: str, rows: list[Row]) -> None:
         self._settler.report(rows, [])
 
     return discard
@@ -342,7 +342,7 @@ def unknown_kind_discarded(_whole: Any) -> Any:
 
 @mutant(Runner, "_park")
 def unknown_kind_counted_as_failure(_whole: Any) -> Any:
-    def fail(self: Runner, _kind: str, rows: list[Row]) -> None:
+    def fail(self: Any, _kind: str, rows: list[Row]) -> None:
         moves = [park(row)._replace(failures=row[7] + 1, attempt=row[6]) for row in rows]
         self._settler.report([], list(moves))
 
@@ -351,7 +351,7 @@ def unknown_kind_counted_as_failure(_whole: Any) -> Any:
 
 @mutant(Claimer, "_ask_again")
 def lost_claim_is_forgotten(_whole: Any) -> Any:
-    def forget(self: Claimer) -> None:
+    def forget(self: Any) -> None:
         self._unsure.clear()
 
     return forget
@@ -359,7 +359,7 @@ def lost_claim_is_forgotten(_whole: Any) -> Any:
 
 @mutant(Claimer, "_claim_suspects")
 def parked_suspects_claimed_by_strangers(whole: Any) -> Any:
-    def claim(self: Claimer, shards: Any, high: int, _kinds: Kinds) -> Any:
+    def claim(self: Any, shards: Any, high: int, _kinds: Kinds) -> Any:
         return whole(self, shards, high, Kinds())
 
     return claim
@@ -367,7 +367,7 @@ def parked_suspects_claimed_by_strangers(whole: Any) -> Any:
 
 @mutant(Claimer, "_claim_aside")
 def nothing_parked_without_shards(whole: Any) -> Any:
-    def aside(self: Claimer, now: int) -> None:
+    def aside(self: Any, now: int) -> None:
         if self._keeper.shards:
             whole(self, now)
 
@@ -386,7 +386,7 @@ def own_name_taken_for_another(_whole: Any) -> Any:
 
 @mutant(Intake, "_send")
 def refusal_hides_a_lost_answer(_whole: Any) -> Any:
-    def send(self: Intake, write: Callable[[], Any]) -> Any:
+    def send(self: Any, write: Callable[[], Any]) -> Any:
         lost = None
         for _ in range(4):
             try:
@@ -406,7 +406,7 @@ def due_floored_to_seconds(whole: Any) -> Any:
 
 @mutant(Settler, "_ripe")
 def claim_settled_before_its_last_row(whole: Any) -> Any:
-    def ripe(self: Settler, touched: set[int], now: int, single: list[Row], *, flush: bool) -> Any:
+    def ripe(self: Any, touched: set[int], now: int, single: list[Row], *, flush: bool) -> Any:
         for number in touched:
             batch = self._batches.get(number)
             if batch is not None and batch.open == 1 and len(batch.done) > 1:
@@ -428,7 +428,7 @@ def retried_for_ever(_whole: Any) -> Any:
 
 @mutant(Timeline, "clear")
 def dropped_rows_are_kept(whole: Any) -> Any:
-    def clear(self: Timeline) -> list[Row]:
+    def clear(self: Any) -> list[Row]:
         rows: list[Row] = whole(self)
         self.add(rows)
         return rows

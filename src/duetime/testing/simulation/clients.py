@@ -70,9 +70,7 @@ class Clients:
 
     # --- the calls -----------------------------------------------------------------------------
 
-    def _ask(
-        self, process: SimulatedProcess, operation: Operation, ask: Callable[[], str]
-    ) -> str:
+    def _ask(self, process: SimulatedProcess, operation: Operation, ask: Callable[[], str]) -> str:
         """Make a call and note how it ended."""
         process.operation = operation
         try:
@@ -141,6 +139,8 @@ class Clients:
 
         if self._ask(process, self._oracle.begin("look", None, -1), look) == "looked":
             for event_id in dead[:1]:
-                operation = self._oracle.begin("redrive", event_id, -1)
-                redrive = process.scheduler.redrive
-                self._ask(process, operation, lambda: redrive(event_id).value)
+                self._send_round_again(process, event_id)
+
+    def _send_round_again(self, process: SimulatedProcess, event_id: str) -> None:
+        operation = self._oracle.begin("redrive", event_id, -1)
+        self._ask(process, operation, lambda: process.scheduler.redrive(event_id).value)

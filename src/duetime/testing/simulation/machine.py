@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from duetime.clock import MICROS
 from duetime.config import Settings
 from duetime.errors import LifecycleError, StoreError
+from duetime.event import Event
 from duetime.handlers import Mode
 from duetime.node.lanes import Job, Lane
 from duetime.node.pools import LoopPool
@@ -122,9 +123,7 @@ class Machine(SimulatedProcess):
             "held": node.lanes.held(),
             "timeline": len(node.timeline),
             "unsettled": node.settler.waiting(),
-            "claims": [  # noqa: SLF001 - nothing may be forgotten there
-                f"{number >> 32}.{number & 0xFFFFFFFF}" for number in node.settler._batches
-            ],
+            "claims": len(node.settler._batches),  # noqa: SLF001 - nothing may be forgotten there
             "jobs": len(node.runner._jobs),  # noqa: SLF001 - nor there
             "running": node.lanes.running(),
             "suspects": node.runner.suspects,
@@ -324,37 +323,55 @@ class _Loop:
                 self._world.wake(task.fiber, self._machine)
 
     def _spread(self, lane: Lane) -> None:
-        serving = self._serving.get(lane.kind, 0)
-        wanted = min(-(-len(lane.rows) // lane.handler.batch), lane.cap - serving)
-        for _ in range(wanted):
+        for _ in range(min(lane.jobs(), lane.cap - self._serving.get(lane.kind, 0))):
             self._serving[lane.kind] = self._serving.get(lane.kind, 0) + 1
             self._world.after(1, lambda: self._serve(lane), self._machine)
 
     def _serve(self, lane: Lane) -> None:
         runner, clock = self._machine.node.runner, self._machine.node.clock
+        call = self._call_each if lane.handler.mode is Mode.ASYNC else self._call
         task = _Task()
         self._tasks[task] = None
         while not task.cancelled:
             self._world.check(self._machine)
-            job = runner.job_of(lane, lane.handler.batch, clock.now())
+            job = runner.job_of(lane, lane.share(), clock.now())
             if job is None:
                 break
             began = clock.boot()
-            if not self._call(job, task):
+            if not call(job, task):
                 runner.interrupt(job)
             runner.finish(job, clock.boot() - began)
         del self._tasks[task]
         self._serving[lane.kind] -= 1
 
+    def _call_each(self, job: Job, task: _Task) -> bool:
+        """Call a handler of one event; return False if it was cancelled."""
+        runner = self._machine.node.runner
+        while (event := runner.next_event(job)) is not None:
+            outcomes = self._act([event], job, task)
+            if outcomes is None:
+                job.running, job.current = [event.row], None
+                return False
+            runner.book(job, event.row, outcomes[0])
+        return True
+
     def _call(self, job: Job, task: _Task) -> bool:
-        """Call the handler; return False if it was cancelled."""
+        """Call a handler of many events; return False if it was cancelled."""
         runner = self._machine.node.runner
         events = runner.begin(job)
         job.running = [event.row for event in events]
-        if not events:
-            return True
-        script = self._machine.simulation.script
-        runs = [self._machine.oracle.start(event, self._machine) for event in events]
+        if events:
+            outcomes = self._act(events, job, task)
+            if outcomes is None:
+                return False
+            runner.take_results(job, events, outcomes)
+            job.running = []
+        return True
+
+    def _act(self, events: list[Event], job: Job, task: _Task) -> list[Any] | None:
+        """Let a handler take its time; return its outcomes, or None if it was cancelled."""
+        machine, script = self._machine, self._machine.simulation.script
+        runs = [machine.oracle.start(event, machine) for event in events]
         plans = [script.plan(event) for event in events]
         length = max(plan.length for plan in plans)
         timeout = job.lane.handler.timeout
@@ -362,19 +379,15 @@ class _Loop:
         self._sleep(limit, task)
         if task.cancelled:
             for run in runs:
-                self._machine.oracle.end(run, "interrupted")
-            return False
-        result: Any = TimeoutError("it took too long") if limit < length else None
-        if result is None:
-            result = [
-                script.outcome(run, plan, event)
-                for run, plan, event in zip(runs, plans, events, strict=True)
-            ]
-        for index, run in enumerate(runs):
-            script.close(run, result if isinstance(result, BaseException) else result[index])
-        runner.take_results(job, events, result)
-        job.running = []
-        return True
+                machine.oracle.end(run, "interrupted")
+            return None
+        outcomes = [
+            TimeoutError("it took too long") if limit < length else script.outcome(run, plan, event)
+            for run, plan, event in zip(runs, plans, events, strict=True)
+        ]
+        for run, outcome in zip(runs, outcomes, strict=True):
+            script.close(run, outcome)
+        return outcomes
 
     def _sleep(self, micros: int, task: _Task) -> None:
         task.fiber = fiber = Fiber()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from duetime import codec
+from duetime.clock import MICROS
+from duetime.config import Settings
 from duetime.event import (
     CLAIM,
     DUE_AT,
@@ -17,8 +19,6 @@ from duetime.event import (
     State,
     id_of,
 )
-from duetime.clock import MICROS
-from duetime.config import Settings
 from duetime.stores.contract import Filter, Roll
 from duetime.stores.memory import MemoryStore
 from duetime.stores.sqlite import SqliteStore
@@ -27,6 +27,7 @@ from duetime.testing.simulation.faults import Chaos
 from duetime.testing.simulation.world import EPOCH, World
 
 __all__ = [
+    "Call",
     "Change",
     "Checker",
     "GlassMemory",
@@ -37,6 +38,7 @@ __all__ = [
     "Oracle",
     "Process",
     "Run",
+    "Start",
     "state_of",
 ]
 
@@ -51,6 +53,9 @@ class Process(Protocol):
     paused_until: int
     operation: Operation | None
     fenced_at: int
+
+    def crash(self, why: str) -> None:
+        """Die."""
 
 
 class Node(Process, Protocol):
@@ -81,7 +86,7 @@ class GlassMemory(MemoryStore):
 
     def glance(self) -> tuple[dict[Any, Row], dict[str, Event]]:
         """Return the model's own dictionaries."""
-        return self._rows, self._dead  # type: ignore[return-value] # keyed by place
+        return self._rows, self._dead
 
 
 class GlassSqlite(SqliteStore):
@@ -177,6 +182,23 @@ class Change(NamedTuple):
     becomes: str
 
 
+class Call(NamedTuple):
+    """One call that the store has carried out."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    result: Any
+    process: Process
+
+
+class Start(NamedTuple):
+    """One start of a handler."""
+
+    run: Run
+    life: Life | None  # None: the event is not kept any more
+    event: Event
+
+
 class Checker:
     """Watches over one promise; each method is told of one kind of moment."""
 
@@ -187,15 +209,13 @@ class Checker:
     def changed(self, change: Change) -> None:
         """An event changed in the store."""
 
-    def called(
-        self, call: str, arguments: tuple[Any, ...], result: Any, process: Process
-    ) -> None:
+    def called(self, call: Call) -> None:
         """The store was called and has answered (the answer may be lost on its way)."""
 
-    def started(self, run: Run, life: Life | None, event: Event) -> None:
+    def started(self, start: Start) -> None:
         """A handler was called."""
 
-    def ended(self, run: Run, life: Life) -> None:
+    def ended(self, run: Run) -> None:
         """A handler returned or raised."""
 
     def answered(self, operation: Operation) -> None:
@@ -222,9 +242,7 @@ _QUIET = frozenset({"peek", "get", "owners", "time", "find", "counts", "beat", "
 class Oracle:
     """Follows every event through the store by comparing it before and after each call."""
 
-    def __init__(
-        self, world: World, store: GlassStore, settings: Settings, chaos: Chaos
-    ) -> None:
+    def __init__(self, world: World, store: GlassStore, settings: Settings, chaos: Chaos) -> None:
         self.world = world
         self.store = store
         self.settings = settings
@@ -238,7 +256,7 @@ class Oracle:
         self.roll: dict[int, tuple[str, int]] = {}  # number → id, when it last beat (true time)
         self.operations: list[Operation] = []
         self.stepped_back = False  # whether the store's clock ever did
-        self.machines: list[Node] = []  # those that are alive
+        self.machines: Sequence[Node] = []  # those that are alive
         self.tallies: list[Tally] = []
         self.node_ids: dict[str, Process] = {}
         self.clock_read: dict[str, tuple[int, int, int]] = {}  # sent at, took, and the step then
@@ -254,14 +272,12 @@ class Oracle:
         """Return the store's clock."""
         return EPOCH + self.world.now + self.world.store_step
 
-    def observe(
-        self, call: str, arguments: tuple[Any, ...], result: Any, process: Process
-    ) -> None:
+    def observe(self, call: str, arguments: tuple[Any, ...], result: Any, process: Process) -> None:
         """Take note of one call that the store has carried out."""
         if call not in _QUIET:
             self._compare(call, arguments, process)
         for checker in self.checkers:
-            checker.called(call, arguments, result, process)
+            checker.called(Call(call, arguments, result, process))
         if call == "beat":
             self._beaten(arguments[1], result, arguments[0])
         elif call == "strike" and result:
@@ -334,9 +350,10 @@ class Oracle:
         self.world.check(process)
         run = Run(event, process, self.world.now)
         life = self.lives.get(event.id)
+        start = Start(run, life, event)
         self.world.note(process.name, "starts", event.id, event.kind, event.attempt)
         for checker in self.checkers:
-            checker.started(run, life, event)
+            checker.started(start)
         if life is not None:
             life.runs.append(run)
         return run
@@ -346,10 +363,8 @@ class Oracle:
         self.world.check(run.process)
         run.ended, run.outcome, run.result = self.world.now, outcome, result
         self.world.note(run.process.name, "ends", run.event_id, outcome)
-        life = self.lives.get(run.event_id)
-        if life is not None:
-            for checker in self.checkers:
-                checker.ended(run, life)
+        for checker in self.checkers:
+            checker.ended(run)
 
     # --- clients -------------------------------------------------------------------------------
 

@@ -214,7 +214,9 @@ class Simulation:
             lives = [life for life in self.oracle.lives.values() if life.end is None]
             for life in lives[:5]:
                 world.fail("L1", f"{life.event_id} has not come to its end: {life.row}")
-            world.fail("L1", f"{len(lives)} events are open {self._bound / 1e6:.0f} s after healing")
+            world.fail(
+                "L1", f"{len(lives)} events are open {self._bound / 1e6:.0f} s after healing"
+            )
             world.stop()
             return
         world.after(_LOOK, self._look)

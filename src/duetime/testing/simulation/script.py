@@ -88,7 +88,11 @@ class Script:
         rng = self._rng
         if self._chaos.rolling and rng.random() < 0.3:
             return rng.randrange(self._lease * 2)
-        if self._chaos.slow_handlers and not self._chaos.rolling and rng.random() < (0.5 if kind == "slow" else 0.05):
+        if (
+            self._chaos.slow_handlers
+            and not self._chaos.rolling
+            and rng.random() < (0.5 if kind == "slow" else 0.05)
+        ):
             return rng.choice((self._lease // 2, self._lease * 2, rng.randrange(self._lease * 10)))
         return rng.choice((0, 0, rng.randrange(1, 5000), rng.randrange(1, 300_000)))
 

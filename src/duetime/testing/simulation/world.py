@@ -47,9 +47,7 @@ class World:
 
     # --- time ----------------------------------------------------------------------------------
 
-    def push(
-        self, at: int, call: Callable[[], None] | Fiber, owner: Owner | None = None
-    ) -> int:
+    def push(self, at: int, call: Callable[[], None] | Fiber, owner: Owner | None = None) -> int:
         """Make a call later; return the number of its entry."""
         if at < self.now:
             raise AssertionError(f"A call was asked for {self.now - at} µs in the past.")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from demo_audit import Audit, Move, Record, audit
+from demo_audit import Audit, Call, Move, Record, audit
 from demo_plan import Action, Plan, Wish, make_plan
 from demo_screen import Frame, Screen, screen, summary
 
@@ -206,6 +206,11 @@ def dead_of(scheduler: Scheduler) -> list[Event]:
     return found
 
 
+def late(call: Call) -> float:
+    """Return how late a call was, in ms."""
+    return (call.started_at - call.due_at).total_seconds() * 1000
+
+
 def report(show: Show) -> Audit:
     """Stop, compare all records, and print what came of it."""
     show.end()
@@ -215,10 +220,15 @@ def report(show: Show) -> Audit:
     counts = scheduler.counts()
     result = audit(show.record, scheduler.tally, counts, {e.id for e in dead_of(scheduler)})
     notes = [f"error: {text}" for text in show.watcher.errors]
-    sale = [call.started_at - call.due_at for call in calls if call.kind == "sale.open"]
-    if sale:
-        last = max(sale).total_seconds() * 1000
-        notes.append(f"the {len(sale):,} events of one instant had all started {last:.0f} ms after")
+    instant = [late(call) for call in calls if call.kind == "sale.open"]
+    others = sorted(late(call) for call in calls if call.kind != "sale.open")
+    if instant and others:
+        ends = (others[len(others) // 2], others[len(others) * 99 // 100], others[-1])
+        p50, p99, last = (f"{end:.2f} ms" for end in ends)
+        notes += [
+            f"the {len(instant):,} events of one instant had all started {max(instant):.0f} ms after",
+            f"the others by our record: p50 {p50}, p99 {p99}, max {last}",
+        ]
     summary(result, figures, notes)
     return result
 

@@ -74,7 +74,23 @@ def _taken(db: apsw.Connection, sql: Statements, names: list[str]) -> set[str]:
     return taken | {name for name in names if place_of(name) and lookup(db, sql, name)}
 
 
-def cancel(db: apsw.Connection, sql: Statements, event_id: str) -> Answer:
+def cancel(db: apsw.Connection, sql: Statements, ids: Sequence[str]) -> list[Answer]:
+    """Delete unclaimed events; for each that cannot be deleted, say why.
+
+    Most often all of them can be, by their places: that is tried at once, in half the time.
+    """
+    places = [place for event_id in ids if (place := place_of(event_id))]
+    if len(places) == len(ids) > 1:
+        before = db.total_changes()
+        db.execute("SAVEPOINT all_of_them")
+        db.executemany(sql["cancel_at"], sorted(places))
+        if db.total_changes() - before == len(ids):
+            return [Answer.CANCELLED] * len(ids)  # the commit ends the savepoint too
+        db.execute("ROLLBACK TO all_of_them")
+    return [_cancel(db, sql, event_id) for event_id in ids]
+
+
+def _cancel(db: apsw.Connection, sql: Statements, event_id: str) -> Answer:
     """Delete one unclaimed event, or say why not."""
     place = place_of(event_id)
     if place is not None:

@@ -118,7 +118,7 @@ class SqliteStore:
     def cancel(self, ids: Sequence[str]) -> list[Answer]:
         """Delete unclaimed events; see the contract."""
         with self._database.writing() as db:
-            return [changing.cancel(db, self._sql, event_id) for event_id in ids]
+            return changing.cancel(db, self._sql, ids)
 
     def reschedule(self, moves: Sequence[tuple[str, int]]) -> list[Answer]:
         """Move unclaimed events to new due times; see the contract."""

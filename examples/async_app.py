@@ -1,4 +1,4 @@
-"""Duetime inside a program with an event loop: handlers run on that loop, beside everything else."""
+"""Duetime in a program with an event loop: handlers run on that loop, beside everything else."""
 
 from __future__ import annotations
 

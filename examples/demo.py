@@ -225,8 +225,9 @@ def report(show: Show) -> Audit:
     if instant and others:
         ends = (others[len(others) // 2], others[len(others) * 99 // 100], others[-1])
         p50, p99, last = (f"{end:.2f} ms" for end in ends)
+        most = f"{max(instant):.0f} ms"
         notes += [
-            f"the {len(instant):,} events of one instant had all started {max(instant):.0f} ms after",
+            f"the {len(instant):,} events of one instant had all started {most} after it",
             f"the others by our record: p50 {p50}, p99 {p99}, max {last}",
         ]
     summary(result, figures, notes)

@@ -36,7 +36,7 @@ def range_of(kind: msgspec.inspect.Type) -> str:
 
 
 def test_every_setting_is_documented() -> None:
-    """docs/configuration.md lists each setting once, with its true default and range."""
+    """The page on configuration lists each setting once, with its true default and range."""
     rows = ROW.findall((DOCS / "configuration.md").read_text("utf-8"))
     documented = {name: (default, range_) for name, default, range_, _ in rows}
     info = msgspec.inspect.type_info(Settings)

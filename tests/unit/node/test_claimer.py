@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from duetime.clock import MICROS
+from duetime.errors import AnswerLost
 from duetime.event import PARKING, Row
 from duetime.stores.contract import Kinds
 from duetime.testing.faulty_store import Fault
@@ -35,6 +36,22 @@ def slow(stand: Stand, kind: str, pace: int) -> None:
     lane = stand.node.lanes.get(kind)
     assert lane is not None
     lane.pace = pace
+
+
+def lose_claim(stand: Stand, fault: Fault) -> None:
+    """Lose the answer to the next claim that takes ordinary events."""
+    claim = stand.memory.claim
+    lost: list[int] = []
+
+    def spy(*arguments: Any) -> list[Row]:
+        if lost or arguments[-1] != (0, 0):
+            return claim(*arguments)
+        lost.append(1)
+        if fault is Fault.LOST_AFTER:
+            assert claim(*arguments)
+        raise AnswerLost("planned")
+
+    replace(stand.memory, claim=spy)
 
 
 def claims_until(stand: Stand, done: Callable[[], bool], most: int = 1_000) -> int:
@@ -411,7 +428,7 @@ def test_a_lost_answer_to_a_claim_is_asked_for_again() -> None:
     for fault in (Fault.LOST_AFTER, Fault.LOST_BEFORE):
         stand = ready()
         stand.insert(rows(6))
-        stand.plan.next("claim", *(Fault.NONE,) * 2, fault)
+        lose_claim(stand, fault)
         stand.claim()
         assert stand.held() == []
         claims_until(stand, lambda: len(stand.held()) == 6, 5)  # noqa: B023 - called in this round
@@ -425,7 +442,7 @@ def test_a_lost_claim_of_an_earlier_life_is_forgotten() -> None:
     """After a rejoin an unanswered claim of the old number is not taken for ours."""
     stand = ready()
     stand.insert(rows(6))
-    stand.plan.next("claim", *(Fault.NONE,) * 2, Fault.LOST_AFTER)
+    lose_claim(stand, Fault.LOST_AFTER)
     stand.claim()
     stand.memory.strike(1, None)
     stand.beat()

@@ -225,14 +225,15 @@ def test_async_concurrency_is_limited() -> None:
     assert stand.tally.fired == 30
 
 
-def test_a_slow_async_handler_is_timed_out() -> None:
+@pytest.mark.parametrize("batch", [0, 2])
+def test_a_slow_async_handler_is_timed_out(batch: int) -> None:
     """An async handler that takes longer than its time-out is stopped; that is a failure."""
 
-    async def hang(_event: Event) -> None:
+    async def hang(_event: object) -> None:
         await asyncio.Event().wait()
 
     stand = Stand()
-    stand.answer("k", hang, timeout=0.01)
+    stand.answer("k", hang, timeout=0.01, batch=batch)
     stand.join()
     with loop(stand):
         hand(stand, 3)

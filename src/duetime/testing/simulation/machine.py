@@ -20,7 +20,7 @@ from duetime.testing.simulation.process import SimulatedProcess
 if TYPE_CHECKING:
     from duetime.testing.simulation.run import Simulation
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "StepShell"]
 
 _LATENCY = 100  # µs at most between a wake and the step
 _AFTER_FAULT = MICROS // 10  # as in the production shell

@@ -34,6 +34,7 @@ __all__ = [
     "GlassSqlite",
     "GlassStore",
     "Life",
+    "Node",
     "Operation",
     "Oracle",
     "Process",

@@ -1,4 +1,4 @@
-"""Virtual time: a heap of calls, of which one runs at any moment, and a seed that decides the rest."""
+"""Virtual time: a heap of calls, one of which runs at any moment; a seed decides the rest."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class NeverEarly(Checker):
 
 
 class OneClaim(Checker):
-    """X1, X6: a claim is used for one start of an event, which holds it; node numbers are unique."""
+    """X1, X6: a claim serves one start of an event, which holds it; node numbers are unique."""
 
     def __init__(self, world: World, oracle: Oracle) -> None:
         super().__init__(world, oracle)
@@ -171,7 +171,7 @@ class Fenced(Checker):
                 "X3", f"{start.event.id} started on {start.run.process.name} {late} µs too late"
             )
         if owner_of(start.run.claim) not in self.oracle.roll:
-            text = f"{start.event.id} started on {start.run.process.name}, which was struck off the roll"
+            text = f"{start.event.id} started on {start.run.process.name}, which was struck off"
             self.world.fail("X3", text)
 
 

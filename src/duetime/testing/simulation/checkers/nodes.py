@@ -17,7 +17,7 @@ __all__ = ["Beating", "Deaths", "Memory"]
 
 
 class Deaths(Checker):
-    """T4, X7, L7: only nodes that do not beat are held for dead, and only their claims are freed."""
+    """T4, X7, L7: only nodes that do not beat are held for dead, and only they are robbed."""
 
     def called(self, call: Call) -> None:
         """Look at who is struck off."""

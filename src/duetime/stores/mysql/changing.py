@@ -87,17 +87,17 @@ def _insert_named(
         for start in range(0, len(names), MOST):
             db.execute(render(sql["new_names"], rows=tuples(names[start : start + MOST])))
         insert_rows(db, sql, new)
-    return [_existing(row, first, taken) for row in rows]
+    fresh = {name: row for name, row in first.items() if name not in taken}
+    return [_existing(row, first, taken, fresh) for row in rows]
 
 
-def _existing(row: Row, first: Mapping[str, Row], taken: Mapping[str, Event]) -> Event | None:
-    """Return the event that was there before this row, or None."""
-    if row[3] is None:
+def _existing(
+    row: Row, first: Mapping[str, Row], taken: Mapping[str, Event], fresh: dict[str, Row]
+) -> Event | None:
+    """Return the event that was there before this row, or None; the first of a name is new."""
+    if row[3] is None or fresh.pop(row[3], None) is not None:
         return None
-    found = taken.get(row[3])
-    if found is None and first[row[3]] is row:
-        return None
-    event = copy(found) or Event(first[row[3]])
+    event = copy(taken.get(row[3])) or Event(first[row[3]])
     event.created = False
     return event
 

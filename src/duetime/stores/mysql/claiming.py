@@ -87,6 +87,11 @@ class Wanted:
             "without": kinds.without or (_NOBODY,),
         }
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether only one shard is asked for."""
+        return len(self._shards) == 1
+
     # --- looking -------------------------------------------------------------------------------
 
     def peek(self, db: Session, limit: int) -> list[Due]:
@@ -98,7 +103,7 @@ class Wanted:
         if limit <= 0 or not self._shards:
             return []
         some = limit if len(self._shards) == 1 else limit + 1
-        found = self._column(db, "peek", shards=self._shards, high=self._high, limit=some)
+        found = db.column(self._text("peek", shards=self._shards, high=self._high, limit=some))
         if len(found) <= limit:
             return _soonest(found, limit)
         soonest: list[Due] = []
@@ -116,42 +121,37 @@ class Wanted:
 
     def count(self, db: Session, limit: int) -> int:
         """Return how many rows may be claimed, counting no further than `limit`."""
-        return self._count(db, _Part(self._shards, self._high, _LAST_TAIL), limit)
+        text = self._text("claim_count", shards=self._shards, high=self._high, limit=limit)
+        return int(db.rows(text)[0][0])
 
     # --- claiming ------------------------------------------------------------------------------
 
-    def claim(self, db: Session, limit: int, waiting: int | None, *, repeated: bool) -> list[Row]:
+    def claim(self, db: Session, limit: int, *, fits: bool, repeated: bool) -> list[Row]:
         """Claim up to `limit` rows inside a transaction and return them by due time.
 
-        `waiting` is how many there are if that is known and not more than the limit. A number that
-        is asked for again may bear rows anywhere in the range, so the whole range is read.
+        With `fits`, one statement may take what there is. A number that is asked for again may
+        bear rows anywhere in the range, so the whole range is read.
         """
         rows: list[Row] = []
-        if waiting is not None:
-            rows = self._take(db, self._shards, limit, waiting)
-        else:
-            for shard in self._shards:
-                if len(rows) < limit:
-                    rows += self._take(db, (shard,), limit - len(rows), None)
+        for shards in [self._shards] if fits else [(shard,) for shard in self._shards]:
+            if len(rows) < limit:
+                rows += self._take(db, shards, limit - len(rows))
         if repeated:
             rows = self._claimed(db, _Part(self._shards, self._high, _LAST_TAIL))
         rows.sort()
         return rows
 
-    def _take(
-        self, db: Session, shards: tuple[int, ...], limit: int, waiting: int | None
-    ) -> list[Row]:
+    def _take(self, db: Session, shards: tuple[int, ...], limit: int) -> list[Row]:
         """Pick and mark rows of these shards, at most `limit`; several only if all of them fit."""
-        picked = self._column(db, "claim_pick", shards=shards, high=self._high, limit=limit)
+        picked = db.column(self._text("claim_pick", shards=shards, high=self._high, limit=limit))
+        _, *seen = picked.pop().split(_SEPARATOR)
         if not picked:
             return []
         rows = self._parsed(picked) or self._read(db, picked)
         part = _Part(shards, self._high, _LAST_TAIL)
         if len(shards) == 1 and len(picked) == limit:
             part = _Part(shards, rows[-1][DUE_AT], rows[-1][TAIL])
-        if waiting != len(picked):
-            waiting = self._count(db, part, len(picked) + 1)
-        if waiting == len(picked):
+        if [len(rows), sum(row[TAIL] for row in rows)] == list(map(int, seen)):
             marked = db.execute(self._text("claim", **_bounds(part)))
         else:
             marked = self._claim_around(db, part, rows)
@@ -219,13 +219,6 @@ class Wanted:
         return cast(list[Row], list(rows))
 
     # --- statements ----------------------------------------------------------------------------
-
-    def _count(self, db: Session, part: _Part, limit: int) -> int:
-        text = self._text("claim_count", limit=limit, **_bounds(part))
-        return int(db.rows(text)[0][0])
-
-    def _column(self, db: Session, name: str, **bounds: Value) -> list[bytes]:
-        return db.column(self._text(name, **bounds))
 
     def _text(self, name: str, **bounds: Value) -> str:
         return render(self._sql[name], **self._fixed, **bounds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pymysql
 
@@ -29,7 +29,15 @@ from duetime.stores.mysql import driver
 from duetime.stores.mysql.driver import Verdict
 from duetime.stores.mysql.session import Session
 
-__all__ = ["CONNECT_TIMEOUT", "STATEMENT_TIMEOUT", "BusyError", "Database", "DuplicateError"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "SINGLE",
+    "STATEMENT_TIMEOUT",
+    "BusyError",
+    "Database",
+    "DuplicateError",
+    "Way",
+]
 
 CONNECT_TIMEOUT = 5.0  # seconds
 STATEMENT_TIMEOUT = 10.0
@@ -37,11 +45,23 @@ _SERVER_SOONER = 0.5  # s: the server gives up a statement before we stop listen
 _PATIENCE = 3600.0  # s, for what people wait for: migrations, counts, checks
 _CONNECTIONS = 16
 _TRIES = 5
-_WAITS = 2  # each waits a second for its lock
 _FIRST_PAUSE, _GROWTH = 10_000, 4  # µs: pauses are drawn from 0 to this, then 4 times as long
 
 R = TypeVar("R")
 Check = Callable[[Session], None]
+
+
+class Way(NamedTuple):
+    """How a call uses the connections."""
+
+    whole: bool = False  # a transaction of several statements, not one
+    reserved: bool = False  # on the connection for beats
+    patient: bool = False  # on a connection of its own, whose statements may take an hour
+    checked: bool = True  # only where the tables are those of this program
+    waits: int = 2  # how often it may wait for a lock in vain, a second each time
+
+
+SINGLE = Way()
 
 
 class DuplicateError(Exception):
@@ -68,11 +88,14 @@ class _Pool:
         """Make room."""
         self._room.release()
 
-    def take(self) -> Session | None:
-        """Return an idle connection that still stands."""
+    def take(self, *, whole: bool) -> Session | None:
+        """Return an idle connection that still stands, rather one in the mode that is needed."""
         while True:
             with self._lock:
-                session = self._idle.pop() if self._idle else None
+                session = next((s for s in reversed(self._idle) if s.is_manual == whole), None)
+                session = session or (self._idle[-1] if self._idle else None)
+                if session is not None:
+                    self._idle.remove(session)
             if session is None or not session.is_stale:
                 return session
             session.close()
@@ -105,23 +128,13 @@ class Database:
         self._pool = _Pool(_CONNECTIONS)
         self._reserved = _Pool(1)
 
-    def run(
-        self,
-        work: Callable[[Session], R],
-        *,
-        reserved: bool = False,
-        checked: bool = True,
-        patient: bool = False,
-        waits: int = _WAITS,
-    ) -> R:
+    def run(self, work: Callable[[Session], R], way: Way = SINGLE) -> R:
         """Return what `work` returns, done as a whole or not at all.
 
-        `reserved` uses the connection for beats. `patient` opens one of its own whose statements
-        may take an hour. `waits` is how often, for a second each, it may wait for a lock in vain.
         Raises StoreError; DuplicateError is passed on.
         """
         self.alive()
-        pool = self._reserved if reserved else self._pool
+        pool = self._reserved if way.reserved else self._pool
         if not pool.enter(STATEMENT_TIMEOUT):
             raise StoreUnavailable(
                 f"{self.url}: all {_CONNECTIONS} connections were in use for "
@@ -129,26 +142,18 @@ class Database:
                 code="store_busy",
             )
         try:
-            return self._insist(work, pool, checked=checked, patient=patient, waits=waits)
+            return self._insist(work, pool, way)
         finally:
             pool.leave()
 
-    def _insist(
-        self,
-        work: Callable[[Session], R],
-        pool: _Pool,
-        *,
-        checked: bool,
-        patient: bool,
-        waits: int,
-    ) -> R:
+    def _insist(self, work: Callable[[Session], R], pool: _Pool, way: Way) -> R:
         """Try a whole transaction up to five times, with growing pauses drawn by chance."""
         until = self._clock.boot() + int(STATEMENT_TIMEOUT * MICROS)
         busy = 0
         bound = _FIRST_PAUSE
         for tries in range(_TRIES):
             try:
-                return self._try(work, pool, checked=checked, patient=patient)
+                return self._try(work, pool, way)
             except BusyError:
                 error: StoreError = StoreUnavailable(
                     f"{self.url}: these events changed as fast as they were read.",
@@ -159,20 +164,20 @@ class Database:
                 busy += again.busy
                 if again.renew:
                     self._pool.empty()
-            if busy >= waits or tries == _TRIES - 1 or self._clock.boot() >= until:
+            if busy >= way.waits or tries == _TRIES - 1 or self._clock.boot() >= until:
                 raise error
             self._clock.sleep(int(self._chance.random() * bound))
             bound *= _GROWTH
         raise AssertionError("unreachable")
 
-    def _try(self, work: Callable[[Session], R], pool: _Pool, *, checked: bool, patient: bool) -> R:
+    def _try(self, work: Callable[[Session], R], pool: _Pool, way: Way) -> R:
         self.alive()
         session: Session | None = None
-        shared = checked and not patient
+        shared = way.checked and not way.patient
         good = False
         try:
-            session = pool.take() if shared else None
-            session = session or self._connect(checked=checked, patient=patient)
+            session = pool.take(whole=way.whole) if shared else None
+            session = session or self._connect(way)
             result = work(session)
             good = shared
             return result
@@ -190,17 +195,17 @@ class Database:
                 else:
                     session.close()
 
-    def _connect(self, *, checked: bool, patient: bool) -> Session:
-        timeout = _PATIENCE if patient else STATEMENT_TIMEOUT
+    def _connect(self, way: Way) -> Session:
+        timeout = _PATIENCE if way.patient else STATEMENT_TIMEOUT
         try:
             connection = driver.connect(
                 self.url, encrypted=self._tls, connect_timeout=CONNECT_TIMEOUT, timeout=timeout
             )
         except RuntimeError as error:  # a login that needs the package cryptography
             raise StoreUnavailable(f"{self.url}: {error}.", code="store_login") from error
-        session = Session(connection, timeout - _SERVER_SOONER, 50 if patient else 1)
+        session = Session(connection, timeout - _SERVER_SOONER, 50 if way.patient else 1)
         try:
-            if checked:
+            if way.checked:
                 self._check(session)
         except BaseException:
             session.close()

@@ -17,18 +17,27 @@ _TABLE_WAIT = 5  # s: whoever waits to alter a table makes everybody else wait
 
 
 class Session:
-    """A connection in autocommit mode; a transaction is what `transaction` encloses.
+    """A connection on which each statement is durable by itself, or all that `transaction` encloses.
 
-    All that a session depends on is set when it begins, so that a pooler in between may give each
+    It stays in the mode that was asked for last. All that a session depends on is set when it begins, so that a pooler in between may give each
     transaction another connection, as long as it repeats those settings.
     """
 
-    __slots__ = ("_connection", "_open", "is_mariadb", "packet", "unsure", "version")
+    __slots__ = (
+        "_connection",
+        "_open",
+        "is_manual",
+        "is_mariadb",
+        "packet",
+        "unsure",
+        "version",
+    )
 
     def __init__(self, connection: Any, timeout: float, lock_wait: int) -> None:
         """Take over a new connection; each statement and lock wait ends after so many seconds."""
         self._connection = connection
         self._open = False
+        self.is_manual = False  # each statement opens a transaction by itself
         self.unsure = False  # a commit was sent, and its answer has not come
         self.version: str = connection.get_server_info()
         self.is_mariadb = "mariadb" in self.version.lower()
@@ -52,6 +61,7 @@ class Session:
 
         Outside a transaction it is one of its own, durable when this returns.
         """
+        self._begin_single()
         self.unsure = not self._open
         self._send(statement)
         self.unsure = False
@@ -59,18 +69,37 @@ class Session:
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a SELECT; texts come as bytes."""
+        self._begin_single()
         self._send(statement)
         result = self._connection._result  # noqa: SLF001 - a cursor would take 10 µs more
         return list(result.rows or ())
 
     def column(self, statement: str) -> list[bytes]:
         """Run a SELECT of one column that is never NULL."""
+        self._begin_single()
         return driver.read_column(self._connection, statement)
 
+    def _begin_single(self) -> None:
+        """Let the next statement be a transaction of its own, unless one is open."""
+        if self.is_manual and not self._open:
+            self._send("SET autocommit = 1")
+            self.is_manual = False
+
     @contextmanager
-    def transaction(self, kind: str = "START TRANSACTION") -> Iterator[None]:
-        """Commit at the end; roll back on any error."""
-        self._send(kind)
+    def transaction(self) -> Iterator[None]:
+        """Commit at the end; roll back on any error.
+
+        Nothing is sent to begin it: without autocommit its first statement does. Where threads
+        compete for the interpreter, a round trip costs a millisecond.
+        """
+        if not self.is_manual:
+            self._send("SET autocommit = 0")
+            self.is_manual = True
+        with self._enclosed():
+            yield
+
+    @contextmanager
+    def _enclosed(self) -> Iterator[None]:
         self._open = True
         try:
             yield
@@ -87,7 +116,8 @@ class Session:
     def snapshot(self) -> Iterator[None]:
         """Let every SELECT inside see the same moment."""
         self._send("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        with self.transaction("START TRANSACTION WITH CONSISTENT SNAPSHOT"):
+        self._send("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        with self._enclosed():
             yield
 
     def _roll_back(self) -> None:

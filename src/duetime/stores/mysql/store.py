@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import pymysql
 
@@ -27,7 +26,7 @@ from duetime.stores.contract import (
     Settlement,
 )
 from duetime.stores.mysql import changing, claiming, findings, reading, settling
-from duetime.stores.mysql.connection import Database, DuplicateError
+from duetime.stores.mysql.connection import SINGLE, Database, DuplicateError, Way
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
@@ -39,7 +38,10 @@ _NO_SUCH_TABLE = 1146
 _TAKEN_MEANWHILE = 5  # how often an insert looks again whose names others took meanwhile
 _CAREFUL = 30 * MICROS  # how long ranges are settled by places after one of them had to wait
 
-R = TypeVar("R")
+_WHOLE = Way(whole=True)
+_BEAT = Way(reserved=True)
+_PATIENT = Way(patient=True)
+_BEFORE_TABLES = Way(patient=True, checked=False)
 
 
 class MysqlStore:
@@ -79,22 +81,33 @@ class MysqlStore:
         was cut off.
         """
         run = self._database.run
-        run(lambda db: db.execute(self._sql["version_table"]), checked=False, patient=True)
+        if not run(self._missing, _BEFORE_TABLES):
+            return []
+        run(lambda db: db.execute(self._sql["version_table"]), _BEFORE_TABLES)
         text = render(self._sql["record_version"], number=0, name="lock", checksum="", at=0)
-        run(lambda db: db.execute(text), checked=False)
-        return run(self._migrate_alone, checked=False, patient=True)
+        run(lambda db: db.execute(text), _BEFORE_TABLES)
+        return run(self._migrate_alone, _BEFORE_TABLES)
+
+    def _missing(self, db: Session) -> bool:
+        """Tell whether there is anything to do; where there is not, no right to do it is needed."""
+        if pending(self._steps, self._versions(db), self._where()):
+            return True
+        self.shards = self._meta(db, "shards")
+        return False
 
     def _migrate_alone(self, db: Session) -> list[str]:
         """Hold the lock on this connection while another takes the steps."""
         with db.transaction():
             db.rows(self._sql["version_lock"])
-            return self._database.run(self._take_steps, checked=False, patient=True)
+            return self._database.run(self._take_steps, _BEFORE_TABLES)
 
     def _take_steps(self, db: Session) -> list[str]:
         steps = pending(self._steps, self._versions(db), self._where())
         for step in steps:
             for statement in filter(None, map(str.strip, step.sql.split(";"))):
                 db.execute(statement)
+            for name, value in (("shards", self.shards), ("issued", 0)):
+                db.execute(render(self._sql["set_meta"], name=name, value=value))
             text = render(
                 self._sql["record_version"],
                 number=step.number,
@@ -103,8 +116,6 @@ class MysqlStore:
                 at=self._now(db),
             )
             db.execute(text)
-        for name, value in (("shards", self.shards), ("issued", 0)):
-            db.execute(render(self._sql["set_meta"], name=name, value=value))
         self.shards = self._meta(db, "shards")
         return [step.name for step in steps]
 
@@ -113,7 +124,7 @@ class MysqlStore:
         look = lambda db: findings.look(  # noqa: E731 - one call
             db, self._sql, self.prefix, self._verify, self._clock
         )
-        return self._database.run(look, checked=False, patient=True)
+        return self._database.run(look, _BEFORE_TABLES)
 
     def time(self) -> int:
         """Return the server's clock."""
@@ -136,7 +147,10 @@ class MysqlStore:
         raise rules.place_taken()
 
     def _insert(self, rows: Sequence[Row], *, careful: bool) -> list[Event | None]:
-        return self._database.run(lambda db: changing.insert(db, self._sql, rows, careful=careful))
+        way = SINGLE if all(row[3] is None for row in rows) else _WHOLE
+        return self._database.run(
+            lambda db: changing.insert(db, self._sql, rows, careful=careful), way
+        )
 
     def cancel(self, ids: Sequence[str]) -> list[Answer]:
         """Delete unclaimed events; see the contract."""
@@ -162,7 +176,7 @@ class MysqlStore:
             self._database.alive()
             return []
         try:
-            return self._database.run(work)
+            return self._database.run(work, SINGLE if len(asked) == 1 else _WHOLE)
         except DuplicateError:
             raise rules.place_taken() from None
 
@@ -194,17 +208,25 @@ class MysqlStore:
         if not shards:
             self._database.alive()
             return []
-        return self._database.run(lambda db: self._claim(db, wanted, limit, repeated=repeated))
+        return self._database.run(
+            lambda db: self._claim(db, wanted, limit, repeated=repeated), _WHOLE
+        )
 
     def _claim(
         self, db: Session, wanted: claiming.Wanted, limit: int, *, repeated: bool
     ) -> list[Row]:
-        waiting = wanted.count(db, max(limit, 0) + 1)
-        if not repeated and (not waiting or limit <= 0):
-            return []
+        """Look without locks whether there is anything, unless one shard is asked for.
+
+        That is how a backlog is claimed: there is something, and more than the limit.
+        """
         with db.transaction():
-            fits = waiting if waiting <= limit else None
-            return wanted.claim(db, limit, fits, repeated=repeated)
+            fits = False
+            if repeated or limit <= 0 or not wanted.is_narrow:
+                waiting = wanted.count(db, max(limit, 0) + 1)
+                if not repeated and (not waiting or limit <= 0):
+                    return []
+                fits = waiting <= limit
+            return wanted.claim(db, limit, fits=fits, repeated=repeated)
 
     def settle(self, settlement: Settlement) -> Settled:
         """Write outcomes where their claims still hold; see the contract."""
@@ -221,14 +243,16 @@ class MysqlStore:
             raise rules.place_taken() from None
 
     def _settle(self, settlement: Settlement, *, by_places: bool) -> Settled:
+        one = len(settlement.ranges) == 1 and not by_places
+        others = bool(settlement.moves or settlement.deaths or settlement.done)
         return self._database.run(
             lambda db: settling.settle(db, self._sql, settlement, by_places=by_places),
-            waits=2 if by_places else 1,
+            Way(whole=others or not one, waits=2 if by_places else 1),
         )
 
     def beat(self, node: str, number: int, info: bytes) -> Roll:
         """Raise a counter and read the roll; see the contract."""
-        return self._database.run(lambda db: self._beat(db, node, number, info), reserved=True)
+        return self._database.run(lambda db: self._beat(db, node, number, info), _BEAT)
 
     def _beat(self, db: Session, node: str, number: int, info: bytes) -> Roll:
         if number == 0:
@@ -294,7 +318,7 @@ class MysqlStore:
             with db.snapshot():
                 return reading.counts(db, self._sql, now)
 
-        return self._database.run(work, patient=True)
+        return self._database.run(work, _PATIENT)
 
     def _now(self, db: Session) -> int:
         return int(db.rows(self._sql["clock"])[0][0])

@@ -243,6 +243,14 @@ class AsyncClaim:
         """Give it back: see `Claim.rollback`."""
         return self.claim.rollback(after, error=error)
 
+    def give_up(self, reason: str) -> bool:
+        """Make the event dead: see `Claim.give_up`."""
+        return self.claim.give_up(reason)
+
+    def put_back(self) -> None:
+        """Give it back unopened: see `Claim.put_back`."""
+        self.claim.put_back()
+
     async def __aenter__(self) -> Event:
         """Return the event."""
         return self.claim.event
@@ -298,4 +306,4 @@ class AsyncClaims:
                     yield taken.pop(0)
             finally:
                 for one in taken:
-                    one.claim.put_back()
+                    one.put_back()

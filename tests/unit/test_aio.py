@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from duetime.aio import AsyncClaims, AsyncScheduler
+from duetime.aio import AsyncClaim, AsyncClaims, AsyncScheduler
 from duetime.clock import MICROS
 from duetime.config import Settings
 from duetime.errors import AnswerLost, InvalidInput, LifecycleError
 from duetime.event import Event, State
 from duetime.outcome import Dead
+from duetime.pull import Claim, Claims
 from duetime.scheduler import Scheduler
 from duetime.stores.contract import Answer
 from duetime.stores.memory import MemoryStore
@@ -77,6 +78,33 @@ def test_both_doors_have_the_same_words() -> None:
         if name == "start":
             del parameters["loop"]  # the awaitable door runs on the loop that calls it
         assert list(parameters.values()) == list(signature.parameters.values()), name
+
+
+def test_both_sorts_of_claims_have_the_same_words() -> None:
+    """A claim of one door can be answered in every way that one of the other can."""
+    assert public(Claim) == public(AsyncClaim)
+    own = {"take", "close"}
+    assert {name: public(Claims)[name].parameters.keys() for name in own} == {
+        name: public(AsyncClaims)[name].parameters.keys() for name in own
+    }
+
+
+def test_an_async_claim_may_be_given_up() -> None:
+    """A task may say that an event is hopeless."""
+
+    async def main() -> None:
+        async with door() as (scheduler, _):
+            claims = await scheduler.claims("k")
+            await scheduler.schedule("k")
+            [claim] = await claims.take(1, DEADLINE)
+            assert claim.give_up("hopeless")
+            assert not claim.confirm()
+            async with asyncio.timeout(DEADLINE):
+                while not (dead := await scheduler.dead()):  # noqa: ASYNC110 - as in until
+                    await asyncio.sleep(0.002)
+            assert dead[0].reason == "hopeless"
+
+    run(main)
 
 
 def test_every_word_is_awaitable() -> None:

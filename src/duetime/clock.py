@@ -63,16 +63,19 @@ class StoreClock:
         """Return the boot clock in µs."""
         return self._boot()
 
-    def measure(self, store_now: int, sent: int, received: int) -> None:
+    def measure(self, store_now: int, sent: int, received: int) -> int:
         """Correct the offset by one answer of the store, asked and heard at these boot times.
 
+        Returns by how much (µs) this clock moved: a lot, where the store's clock was set.
         The store read its clock somewhere between the two. An offset that fits this window stays
         (so that a slow answer does not make the clock wobble); otherwise the earliest that fits
         is taken, so that this clock never runs ahead of the store's and nothing fires early.
         """
         earliest, latest = store_now - received, store_now - sent
-        if not earliest <= self.offset <= latest:
+        before = self.offset
+        if not earliest <= before <= latest:
             self.offset = earliest
+        return self.offset - before
 
 
 def to_micros(moment: datetime) -> int:

@@ -34,6 +34,7 @@ _SPIKE_LOOK = MICROS // 4  # how often the coming seconds are looked at
 _SAMPLE = 4096  # events of one shard that such a look reads at most
 _SUSPECTS = 64  # events that may have killed a node, held at once; after a second death: 1
 _MANY = 1_000_000
+_PUT_BACK = MICROS // 10  # a clock that shows so much less (µs) than before was put back
 _GAP = MICROS // 500  # shortest time between two steps, however much room workers make
 _ASIDE = MICROS // 2  # how often parked events and suspects are looked for
 
@@ -139,6 +140,9 @@ class Claimer:
             return None
         if not self._fence.is_open(self._clock.boot()):
             return now + self._poll
+        if now < self._last_step - _PUT_BACK:
+            self._last_step = self._next_tick = self._spike_at = self._reach = 0
+            self.look_again()
         if not self._behind and now < self._next_tick <= self._sweep_at:
             early = self._last_step + _GAP
             if not self.hungry:

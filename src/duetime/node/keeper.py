@@ -30,6 +30,7 @@ from duetime.tally import Tally
 __all__ = ["Keeper", "divide"]
 
 _SHARE = 20  # a sweep may take one part in so many of the time
+_SET = MICROS // 10  # a clock that moves by more (µs) from beat to beat was set
 _LONGEST = 30 * MICROS  # between two sweeps: a call may have been slow because we stood still
 
 
@@ -82,6 +83,7 @@ class Keeper:
         self.left = False
         self.rejoined: Callable[[], None] = lambda: None  # the node drops what it held
         self.shards_changed: Callable[[], None] = lambda: None
+        self.clock_set: Callable[[], None] = lambda: None  # the node wakes every stage
         self.pulse: Callable[[int, int, str], None] = lambda _sent, _number, _id: None
         self.wake = lambda: None
 
@@ -146,7 +148,10 @@ class Keeper:
         except StoreError as error:
             self._tell(error)
         else:
-            self._clock.measure(now, sent, self._clock.boot())
+            moved = self._clock.measure(now, sent, self._clock.boot())
+            if self._is_measured and abs(moved) >= _SET:
+                self._sweep_at = 0
+                self.clock_set()
             self._is_measured = True
 
     def _look(self, now: int) -> None:

@@ -117,6 +117,7 @@ class Node:
         self.claimer.fire = self._fire
         self.keeper.rejoined = self.drop
         self.keeper.shards_changed = self.claimer.look_again
+        self.keeper.clock_set = self._wake_all
         self.runner.feed_threads = self._threads.feed
         self.runner.feed_loop = self.loops.feed
         self.runner.room_made = self._room_made
@@ -125,6 +126,11 @@ class Node:
 
     def _fire(self) -> None:
         self.firer.wake()  # looked up at each call: who runs the stage sets it later
+
+    def _wake_all(self) -> None:
+        """Let no stage sleep until a moment of a clock that was set since."""
+        for stage in self.stages.values():
+            stage.wake()
 
     def _room_made(self) -> None:
         self.idle.wake()

@@ -350,7 +350,7 @@ class Runner:
             for job in list(self._jobs):
                 if job.lane.handler.mode not in _ONE_BY_ONE or not (job.rows or job.done):
                     continue
-                if now - job.started_at < _STUCK:
+                if 0 <= now - job.started_at < _STUCK:  # less than 0: the clock was put back
                     again.append(job.started_at + _STUCK)
                     continue
                 self._take_back(job, now)
@@ -375,7 +375,7 @@ class Runner:
         again = []
         if lane.handler.mode in _THREADED and lane.running < lane.cap:
             again.append(now + _STUCK)  # a worker is about to take some, and may hang in the first
-        if now - lane.moved_at < _HOARDED:
+        if 0 <= now - lane.moved_at < _HOARDED:
             return [*again, lane.moved_at + _HOARDED]
         hoarded.extend(lane.rows.pop() for _ in range(lane.spare()))
         if lane.rows and lane.handler.mode is Mode.PULL:

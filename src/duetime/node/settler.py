@@ -70,6 +70,7 @@ class Settler:
         self._observers = observers
         self._tally = tally
         self._every = every
+        self._longest = max(every, _LAST_PAUSE)
         self._most = most
         self._lock = threading.Lock()  # of the claims
         self._batches: dict[int, _Batch] = {}
@@ -123,7 +124,7 @@ class Settler:
 
     def step(self, now: int, *, flush: bool = False) -> int | None:
         """Write what there is; with `flush`, do not wait for the rest of a claim."""
-        if not flush and now < self._next:
+        if not flush and now < self._next <= now + self._longest:  # else the clock was put back
             return self._next
         self._next = now + self._every
         if not self._unsent:
@@ -135,13 +136,13 @@ class Settler:
                 return self._next
             self._unsent.pop(0)
             self._pause = 0
-        return self._due_again()
+        return self._due_again(now)
 
-    def _due_again(self) -> int | None:
+    def _due_again(self, now: int) -> int | None:
         with self._lock:
             if self._done or self._moves or self._deaths:
                 return self._next
-            since = [batch.since for batch in self._batches.values() if batch.done]
+            since = [min(batch.since, now) for batch in self._batches.values() if batch.done]
             return max(self._next, min(since) + _PATIENCE) if since else None
 
     def _gather(self, now: int, *, flush: bool) -> None:
@@ -210,7 +211,7 @@ class Settler:
                     closed = Range(number, batch.shards, batch.low, batch.high)
                     ranges.append((closed, len(batch.done)))
                 del self._batches[number]
-            elif batch.open < 0 or flush or (batch.done and now - batch.since >= _PATIENCE):
+            elif batch.open < 0 or flush or (batch.done and not 0 <= now - batch.since < _PATIENCE):
                 single.extend(batch.done)
                 batch.done = []
                 batch.since = 0

@@ -197,8 +197,8 @@ class Fleet:
             dead += page
         return dead
 
-    def query(self, sql: str, *bindings: Any) -> list[Any]:
-        """Return the first column of what a query finds; tables are named without their prefix."""
+    def execute(self, sql: str, *bindings: Any) -> list[Any]:
+        """Return the first column of what SQL answers; tables are named without their prefix."""
         connection = apsw.Connection(str(self.database))
         try:
             connection.set_busy_timeout(10_000)

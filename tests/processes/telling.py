@@ -35,6 +35,7 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
         return Dead(f"{os.getpid()} {event.attempt}")
 
     def batch(events: list[Event]) -> None:
+        assert [event.payload for event in events]
         for event in events:
             log.write("began", event)
         for event in events:

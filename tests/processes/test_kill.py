@@ -25,7 +25,7 @@ IN_FLIGHT = 1_000_000  # µs: what ended longer than this before the kill was se
 def held_by(fleet: Fleet, child: Child) -> dict[str, int]:
     """Return what a killed process still holds by its claims: due times (µs) by id."""
     numbers = {line.claim >> 32 for line in fleet.oracle.lines("began") if line.pid == child.pid}
-    numbers |= set(fleet.query("SELECT number FROM nodes WHERE info ->> 'pid' = ?", child.pid))
+    numbers |= set(fleet.execute("SELECT number FROM nodes WHERE info ->> 'pid' = ?", child.pid))
     return {
         event.id: event.row[0]
         for event in fleet.scheduler.find(limit=1000, state=State.CLAIMED)

@@ -49,7 +49,7 @@ def test_twelve_nodes_start_together(launch: Callable[..., Fleet]) -> None:
     due = fleet.schedule([{"kind": "note", "after": 1 + i / count} for i in range(count)])
     wait_until(lambda: fleet.oracle.count("ended") >= count, 30, "all are run")
     wait_until(fleet.empty, 10, "all are settled")
-    numbers = fleet.query("SELECT number FROM nodes")
+    numbers = fleet.execute("SELECT number FROM nodes")
     total = fleet.stop_all()
     runs = fleet.oracle.runs()
     assert len(numbers) == len(set(numbers)) == 12
@@ -59,7 +59,7 @@ def test_twelve_nodes_start_together(launch: Callable[..., Fleet]) -> None:
     assert len({line.pid for (line,) in runs.values()}) >= 7
     assert total["done"] == count
     assert not fleet.said("")
-    assert not fleet.query("SELECT number FROM nodes")
+    assert not fleet.execute("SELECT number FROM nodes")
 
 
 def test_a_storm_of_one_id_makes_one_event(launch: Callable[..., Fleet]) -> None:

@@ -51,7 +51,7 @@ def test_a_rolling_restart_repeats_nothing(launch: Callable[..., Fleet]) -> None
     assert asked <= runs.keys()
     assert total["given_back"] > 0, "nothing was held at a stop: this test saw nothing"
     assert total["rescued"] == total["stale"] == total["dropped"] == 0
-    assert not fleet.query("SELECT number FROM nodes")
+    assert not fleet.execute("SELECT number FROM nodes")
     assert not fleet.said("")
 
 
@@ -89,7 +89,7 @@ def test_a_second_signal_ends_the_grace(launch: Callable[..., Fleet]) -> None:
     assert node.process.wait(10) == 0
     assert (micros() - began) / 1e6 < 5
     assert {event.id for event in fleet.scheduler.find(state=State.SCHEDULED)} == due.keys()
-    assert not fleet.query("SELECT number FROM nodes")
+    assert not fleet.execute("SELECT number FROM nodes")
 
 
 def test_a_handler_within_the_grace_is_waited_for(launch: Callable[..., Fleet]) -> None:

@@ -251,11 +251,12 @@ class Oracle:
         self.calm = chaos.calm or chaos.rolling
         self.poison_alone = chaos.is_poison_alone
         self.reachable = chaos.is_reachable
-        self.checkers: list[Checker] = []
+        self._checkers: dict[str, list[Any]] = {}
         self.lives: dict[str, Life] = {}  # by id: those that are kept
         self.past: list[Life] = []
         self.roll: dict[int, tuple[str, int]] = {}  # number → id, when it last beat (true time)
         self.operations: list[Operation] = []
+        self.patience: int | None = None  # µs that an event may start late; None: as it comes
         self.stepped_back = False  # whether the store's clock ever did
         self.machines: Sequence[Node] = []  # those that are alive
         self.tallies: list[Tally] = []
@@ -267,6 +268,14 @@ class Oracle:
         self._rows: dict[Any, Row] = {}
         self._dead: dict[str, Event] = {}
 
+    def watch(self, checkers: Sequence[Checker]) -> None:
+        """Tell these checkers of the moments that they look at."""
+        for hook in ("called", "changed", "started", "ended", "answered", "rested"):
+            base = getattr(Checker, hook)
+            deaf = [getattr(type(checker), hook) is base for checker in checkers]
+            told = [getattr(c, hook) for c, off in zip(checkers, deaf, strict=True) if not off]
+            self._checkers[hook] = told
+
     # --- the store -----------------------------------------------------------------------------
 
     def store_now(self) -> int:
@@ -277,8 +286,8 @@ class Oracle:
         """Take note of one call that the store has carried out."""
         if call not in _QUIET:
             self._compare(call, arguments, process)
-        for checker in self.checkers:
-            checker.called(Call(call, arguments, result, process))
+        for tell in self._checkers["called"]:
+            tell(Call(call, arguments, result, process))
         if call == "beat":
             self._beaten(arguments[1], result, arguments[0])
         elif call == "strike" and result:
@@ -335,8 +344,8 @@ class Oracle:
         claim = f"{(new or old or _NONE)[CLAIM] >> 32}.{(new or old or _NONE)[CLAIM] & 0xFFFFFFFF}"
         self.world.note(process.name, call, event_id, f"{was}→{becomes}", claim)
         change = Change(call, arguments, process, life, old, new, was, becomes)
-        for checker in self.checkers:
-            checker.changed(change)
+        for tell in self._checkers["changed"]:
+            tell(change)
         if new is not None:
             life.row = new
             life.end = "dead" if becomes == "dead" else None
@@ -353,8 +362,8 @@ class Oracle:
         life = self.lives.get(event.id)
         start = Start(run, life, event)
         self.world.note(process.name, "starts", event.id, event.kind, event.attempt)
-        for checker in self.checkers:
-            checker.started(start)
+        for tell in self._checkers["started"]:
+            tell(start)
         if life is not None:
             life.runs.append(run)
         return run
@@ -364,8 +373,8 @@ class Oracle:
         self.world.check(run.process)
         run.ended, run.outcome, run.result = self.world.now, outcome, result
         self.world.note(run.process.name, "ends", run.event_id, outcome)
-        for checker in self.checkers:
-            checker.ended(run)
+        for tell in self._checkers["ended"]:
+            tell(run)
 
     # --- clients -------------------------------------------------------------------------------
 
@@ -379,13 +388,13 @@ class Oracle:
         """Take note of how it ended."""
         operation.outcome = outcome
         self.world.note("answer", operation.number, operation.call, operation.target, outcome)
-        for checker in self.checkers:
-            checker.answered(operation)
+        for tell in self._checkers["answered"]:
+            tell(operation)
 
     def rest(self) -> None:
         """Let every checker look at the end."""
-        for checker in self.checkers:
-            checker.rested()
+        for tell in self._checkers["rested"]:
+            tell()
 
     def is_leaving(self, process: Process) -> bool:
         """Tell whether a process is a node that was asked to stop."""

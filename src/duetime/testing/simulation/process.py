@@ -96,7 +96,7 @@ class SimulatedProcess:
             return Fortune(Fault.REFUSED, rng.randrange(1000))
         self.trouble(call, rng)
         fortune = chaos.fortune(call, rng, self.lease)
-        if call == self._lost and rng.random() < 0.5:  # trouble seldom comes alone
+        if call == self._lost and rng.random() < 0.6:  # trouble seldom comes alone
             fortune = Fortune(Fault.LOST_AFTER, chaos.latency)
         lost = fortune.fault in (Fault.LOST_BEFORE, Fault.LOST_AFTER)
         self._lost = call if lost else None if call == self._lost else self._lost

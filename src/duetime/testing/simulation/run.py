@@ -59,7 +59,7 @@ class Simulation:
         self.store.migrate()
         self.oracle = Oracle(self.world, self.store, self.settings, self.chaos)
         self.oracle.machines = self.machines
-        self.oracle.checkers = [checker(self.world, self.oracle) for checker in CHECKERS]
+        self.oracle.watch([checker(self.world, self.oracle) for checker in CHECKERS])
         lease = int(self.settings.lease * MICROS)
         self.script = Script(rng, self.chaos, lease, self.oracle)
         self.oracle.asked = self._asked
@@ -67,6 +67,8 @@ class Simulation:
         self.calls = Clients(self)
         self._quiet_since: int | None = None
         longest = sum(plan.length for wish in self.script.wishes for plan in wish.plans)
+        if self.chaos.calm and not self.chaos.uneven:
+            self.oracle.patience = longest + 2 * MICROS
         self._bound = 60 * MICROS + 12 * lease + longest
 
     def _asked(self, number: int) -> int | None:

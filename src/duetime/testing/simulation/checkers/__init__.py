@@ -8,6 +8,7 @@ from duetime.testing.simulation.checkers.claims import (
     Idling,
     LegalMoves,
     NeverEarly,
+    NotLate,
     OneClaim,
 )
 from duetime.testing.simulation.checkers.nodes import Beating, Deaths, Memory
@@ -19,6 +20,7 @@ __all__ = ["CHECKERS"]
 CHECKERS: tuple[type[Checker], ...] = (
     LegalMoves,
     NeverEarly,
+    NotLate,
     OneClaim,
     Idling,
     Payloads,

@@ -21,7 +21,7 @@ from duetime.testing.simulation.oracle import (
 )
 from duetime.testing.simulation.world import EPOCH, World
 
-__all__ = ["Fenced", "Idling", "LegalMoves", "NeverEarly", "OneClaim"]
+__all__ = ["Fenced", "Idling", "LegalMoves", "NeverEarly", "NotLate", "OneClaim"]
 
 _LEGAL = {
     ("absent", "scheduled"): ("insert",),
@@ -102,6 +102,20 @@ class NeverEarly(Checker):
             self.world.fail(
                 "T1", f"{start.event.id} started {early} µs early on {start.run.process.name}"
             )
+
+
+class NotLate(Checker):
+    """T2, L3: where nothing goes wrong, an event starts soon after it is due."""
+
+    def started(self, start: Start) -> None:
+        """Compare with how long everything takes that can be before it."""
+        if start.life is None or self.oracle.patience is None:
+            return
+        due = max(start.life.due - EPOCH, start.life.promised_at)
+        late = self.world.now - due - self.oracle.patience
+        if late > 0:
+            where = f"{start.event.id} on {start.run.process.name}"
+            self.world.fail("T2", f"{where} started {late} µs later than it had to")
 
 
 class OneClaim(Checker):

@@ -81,3 +81,29 @@ def test_the_stores_clock_is_the_machines(path: str) -> None:
     assert store.time() == T
     assert store.beat("a", 0, b"").now == T
     store.close()
+
+
+def test_only_what_must_outlast_a_power_cut_waits_for_the_disk(store: SqliteStore) -> None:
+    """Claims and beats are not flushed; schedules, settlements and numbers given are."""
+    database = store._database
+
+    def level() -> object:
+        assert database._writer is not None
+        return database._writer.pragma("synchronous")
+
+    full, normal = 2, 1
+    roll = store.beat("node", 0, b"{}")
+    assert level() == full
+    store.insert([row(T)])
+    assert level() == full
+    claimed = store.claim(roll.number << 32 | 1, range(32), 0, T, 10)
+    assert len(claimed) == 1
+    assert level() == normal
+    store.get(["-"])  # a reader that is opened meanwhile must not confuse the writer's state
+    store.beat("node", roll.number, b"{}")
+    assert level() == normal
+    store.settle(Settlement(done=claimed))
+    assert level() == full
+    store.beat("node", roll.number, b"{}")
+    store.insert([row(T)])
+    assert level() == full

@@ -71,9 +71,10 @@ class Wanted:
         """
         if limit <= 0:
             return []
-        every = self._run(db, "peek_shards", listed(self._shards), self._high, limit + 1).fetchall()
+        some = self._run(db, "peek_shards", listed(self._shards), self._high, limit + 1)
+        every = [Due(*due) for due in some]
         if len(every) <= limit:
-            return sorted((Due(*due) for due in every), key=itemgetter(DUE_AT))
+            return sorted(every, key=itemgetter(DUE_AT))
         soonest: list[Due] = []
         high = self._high
         for shard in self._shards:

@@ -57,15 +57,18 @@ class Database:
         self._closed = False
         self._lock = Lock()
         self._writer: apsw.Connection | None = None
+        self._flushes = True  # whether the writer's commits wait for the disk
         self._identity: tuple[int, int] | None = None
         self._readers: list[apsw.Connection] = []
         _open.add(self)
 
     @contextmanager
-    def writing(self, *, create: bool = False) -> Iterator[apsw.Connection]:
+    def writing(self, *, create: bool = False, flushed: bool = True) -> Iterator[apsw.Connection]:
         """Yield the writer inside BEGIN IMMEDIATE; commit at the end, roll back on any error.
 
         With `create`, the file is made if it is missing, and the tables need not be there yet.
+        Without `flushed` the commit does not wait for the disk: a power cut may undo it, though
+        never without all that was committed after it.
         """
         self.alive()
         with self._lock:
@@ -74,6 +77,7 @@ class Database:
             try:
                 self._notice_replacement()
                 connection = self._writer = self._writer or self._connect(create=create)
+                self._flush(connection, flushed=flushed)
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 committing = True
@@ -189,6 +193,7 @@ class Database:
             if reads:
                 connection.pragma("query_only", True)
             else:
+                self._flushes = True
                 self._identity = files.identity(self.path)
         except BaseException:
             _discard(connection)
@@ -206,6 +211,12 @@ class Database:
                 if not wait(tries):
                     raise
             tries += 1
+
+    def _flush(self, connection: apsw.Connection, *, flushed: bool) -> None:
+        """Set whether the commits of the writer wait for the disk, as far as the setting says."""
+        if flushed is not self._flushes:
+            connection.pragma("synchronous", self._synchronous if flushed else "NORMAL")
+            self._flushes = flushed
 
     def _set_up(self, connection: apsw.Connection) -> None:
         mode = self._switch_to_wal(connection)

@@ -163,7 +163,8 @@ class SqliteStore:
             with self._database.reading() as db:
                 if not wanted.count(db, 1):
                     return []
-        with self._database.writing() as db:
+        # A claim that a power cut undoes is free again, which is what it would become anyway.
+        with self._database.writing(flushed=False) as db:
             return wanted.claim(db, limit, repeated=repeated)
 
     def settle(self, settlement: Settlement) -> Settled:
@@ -173,7 +174,8 @@ class SqliteStore:
 
     def beat(self, node: str, number: int, info: bytes) -> Roll:
         """Raise a counter and read the roll; see the contract."""
-        with self._database.writing() as db:
+        # Only a number that is given must outlast a power cut: it must never be given again.
+        with self._database.writing(flushed=number == 0) as db:
             if number == 0:
                 db.execute(self._sql["leave"], (node,))
                 db.execute(self._sql["issue_number"])

@@ -18,7 +18,7 @@ def run(stand: Stand) -> None:
     """Fire 15,000 and 100,000 events of one instant; beside: a loop over rows held in memory."""
     raw = stand.raw()
     for count in (stand.size(15_000, 200), stand.size(100_000, 400)):
-        ahead = stand.seconds(6) + 1
+        ahead = stand.seconds(4) + 1
 
         engine = partial(_engine, stand, raw, ahead, count)
         limit = partial(_limit, raw, count)

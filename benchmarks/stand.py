@@ -57,12 +57,15 @@ class Stand:
     def compare(
         self,
         name: str,
-        unit: str,
+        unit: str | Mapping[str, str],
         engine: Callable[[], Figures],
         limit: Callable[[], Figures] | None = None,
         **settings: Any,
     ) -> None:
-        """Run engine and limit in turn, and keep a result for each figure of the engine."""
+        """Run engine and limit in turn, and keep a result for each figure of the engine.
+
+        `unit` is one for all figures, or one for each.
+        """
         measured: dict[str, list[float]] = {}
         limits: dict[str, list[float]] = {}
         for _ in range(self.runs):
@@ -71,7 +74,9 @@ class Stand:
                 for key, value in (run() if run else {}).items():
                     values.setdefault(key, []).append(value)
         for key, found in measured.items():
-            self._keep(" ".join(filter(None, (name, key))), unit, found, limits.get(key), settings)
+            full = f"{name} {key}".rstrip()
+            of = unit if isinstance(unit, str) else unit[key]
+            self._keep(full, of, found, limits.get(key), settings)
 
     def _keep(
         self,

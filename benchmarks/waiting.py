@@ -29,19 +29,14 @@ def run(stand: Stand) -> None:
     raw.clear()
     raw.insert(rows(count, now() + _DAY * SECOND, _DAY * SECOND), 1000)
     raw.close()
-    for figure, unit in (("cpu", "%"), ("statements", "/s"), ("memory", "MB")):
-        stand.compare(
-            f"waiting {figure}",
-            unit,
-            partial(_figure, figure, "node", stand.url, seconds),
-            partial(_figure, figure, "bare", stand.url, seconds / 10),
-            pending=count,
-            seconds=seconds,
-        )
-
-
-def _figure(figure: str, what: str, url: str, seconds: float) -> Figures:
-    return {"": _child(what, url, seconds)[figure]}
+    stand.compare(
+        "waiting",
+        {"cpu": "%", "statements": "/s", "memory": "MB"},
+        partial(_child, "node", stand.url, seconds),
+        partial(_child, "bare", stand.url, seconds / 10),
+        pending=count,
+        seconds=seconds,
+    )
 
 
 def _child(what: str, url: str, seconds: float) -> Figures:

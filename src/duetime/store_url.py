@@ -14,7 +14,8 @@ __all__ = ["StoreUrl", "parse_store", "redact"]
 _SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
 _FILES = ("ssl_ca", "ssl_cert", "ssl_key")
 _EMBEDDED = ("sqlite", "memory")
-_ELSEWHERE = ("postgresql", "postgres")
+_POSTGRES_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_POSTGRES_FILES = ("sslrootcert", "sslcert", "sslkey")
 
 
 class _Server(NamedTuple):
@@ -25,13 +26,20 @@ class _Server(NamedTuple):
 
 
 _MYSQL = _Server("mysql", 3306, ("pymysql",), ("ssl_mode", *_FILES, "unix_socket"))
-_SERVERS = {"mysql": _MYSQL, "mariadb": _MYSQL}
+# The options as libpq names them; host is the folder of a Unix socket.
+_POSTGRES = _Server("postgresql", 5432, ("psycopg",), ("sslmode", *_POSTGRES_FILES, "host"))
+_SERVERS = {
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+}
 
 
 class StoreUrl(NamedTuple):
     """Where the events are; its password shows in no repr."""
 
-    scheme: str  # "sqlite", "memory" or "mysql" (MariaDB too)
+    scheme: str  # "sqlite", "memory", "mysql" (MariaDB too) or "postgresql"
     path: str = ""  # of the file; empty for all but sqlite
     host: str = ""
     port: int = 0
@@ -67,10 +75,8 @@ def parse_store(url: str) -> StoreUrl:
         raise _bad_url(
             url,
             "it must look like sqlite:///file.db, sqlite:////full/path, "
-            "mysql://user:password@host/database or memory://",
+            "mysql://user:password@host/database, postgresql://... or memory://",
         )
-    if name in _ELSEWHERE:
-        raise _bad_url(url, f"{name} is not in this version, which knows sqlite, mysql and memory")
     if name in _SERVERS:
         server = _SERVERS[name]
         if plus and driver not in server.drivers:
@@ -82,7 +88,9 @@ def parse_store(url: str) -> StoreUrl:
         raise _bad_url(url, "memory:// stands alone, with nothing behind it")
     if scheme != "sqlite":
         near = _near(name, [*_EMBEDDED, *_SERVERS])
-        raise _bad_url(url, near or "the scheme must be sqlite or memory, mysql or mariadb")
+        raise _bad_url(
+            url, near or "the scheme must be sqlite, memory, mysql, mariadb or postgresql"
+        )
     return StoreUrl("sqlite", _path(url, rest))
 
 
@@ -141,8 +149,13 @@ def _options(url: str, server: _Server, query: str) -> tuple[tuple[str, str], ..
         raise _bad_url(url, f"ssl_mode must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}")
     if mode in ("disabled", "preferred") and any(name in found for name in _FILES):
         raise _bad_url(url, f"with ssl_mode={mode} no certificate is looked at")
-    if ("ssl_cert" in found) != ("ssl_key" in found):
-        raise _bad_url(url, "ssl_cert and ssl_key go together")
+    pair = ("sslcert", "sslkey") if server is _POSTGRES else ("ssl_cert", "ssl_key")
+    if (pair[0] in found) != (pair[1] in found):
+        raise _bad_url(url, f"{pair[0]} and {pair[1]} go together")
+    mode = found.get("sslmode")
+    if mode is not None and mode not in _POSTGRES_MODES:
+        names = f"{', '.join(_POSTGRES_MODES[:-1])} or {_POSTGRES_MODES[-1]}"
+        raise _bad_url(url, f"sslmode must be {names}")
     return tuple(found.items())
 
 

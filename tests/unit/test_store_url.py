@@ -39,12 +39,16 @@ def test_store_urls(url: str, expected: tuple[str, str]) -> None:
         ("mysql+pymysql://[::1]:3/x", ("::1", 3, "", "", "x", ())),
         ("mysql://a%40b:p%2F%25:@c@db/x%20y", ("db", 3306, "a@b", "p/%:@c", "x y", ())),
         ("mysql://db/x?ssl_ca=/a%20b&ssl_mode=verify_ca", ("db", 3306, "", "", "x", TLS)),
+        ("postgresql://u:p@db/shop", ("db", 5432, "u", "p", "shop", ())),
+        ("postgres://db:1/x?sslmode=require", ("db", 1, "", "", "x", (("sslmode", "require"),))),
+        ("postgresql+psycopg://db/x?host=/run", ("db", 5432, "", "", "x", (("host", "/run"),))),
     ],
 )
 def test_server_urls(url: str, expected: tuple[object, ...]) -> None:
     """A server's URL is taken apart into host, port, user, password, database and options."""
     found = parse_store(url)
-    assert (found.scheme, found.path) == ("mysql", "")
+    scheme = "postgresql" if url.startswith("postgres") else "mysql"
+    assert (found.scheme, found.path) == (scheme, "")
     assert found[2:] == expected
 
 
@@ -68,7 +72,7 @@ def test_a_store_url_shows_no_password() -> None:
         ("sqlite:///dir/", "final"),
         ("sqlite:///a%00.db", "control"),
         ("sqllite:///a.db", "sqlite?"),
-        ("redis://localhost", "sqlite or memory"),
+        ("redis://localhost", "sqlite, memory"),
         ("mysqll://localhost/x", "mysql?"),
         ("mysql+aiomysql://localhost/x", "pymysql"),
         ("mysql://localhost", "a database"),
@@ -85,7 +89,12 @@ def test_a_store_url_shows_no_password() -> None:
         ("mysql://db/x?ssl_ca=a&ssl_ca=b", "one value"),
         ("mysql://db/x?ssl_ca=a&ssl_mode=preferred", "looked at"),
         ("mysql://db/x?ssl_cert=a", "go together"),
-        ("postgresql://localhost/x", "not in this version"),
+        ("postgresq://localhost/x", "postgresql?"),
+        ("postgresql+psycopg2://localhost/x", "psycopg"),
+        ("postgresql://localhost", "a database"),
+        ("postgresql://db/x?sslmode=required", "verify-full"),
+        ("postgresql://db/x?ssl_mode=require", "sslmode?"),
+        ("postgresql://db/x?sslcert=a", "go together"),
         ("memory://x", "alone"),
     ],
 )

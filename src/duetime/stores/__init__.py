@@ -30,6 +30,8 @@ def open_store(settings: Settings, clock: Clock | None = None, *, create: bool =
         return MemoryStore(settings.shards, clock)
     if url.scheme == "mysql":
         return _open_mysql(url, settings, clock)
+    if url.scheme == "postgresql":
+        return _open_postgres(url, settings, clock)
     from duetime.stores.sqlite import SqliteStore  # noqa: PLC0415 - only what is named
 
     store = SqliteStore(
@@ -62,3 +64,17 @@ def _open_mysql(url: StoreUrl, settings: Settings, clock: Clock | None) -> Store
             field="store",
         ) from None
     return MysqlStore(url, prefix=f"{settings.namespace}_", shards=settings.shards, clock=clock)
+
+
+def _open_postgres(url: StoreUrl, settings: Settings, clock: Clock | None) -> Store:
+    try:
+        from duetime.stores.postgres import PostgresStore  # noqa: PLC0415 - only what is named
+    except ImportError as error:  # psycopg itself, or the libpq that it wraps
+        if "psycopg" not in str(error) and "libpq" not in str(error):
+            raise
+        raise ConfigError(
+            "PostgreSQL needs a driver: pip install 'duetime[postgres]'.",
+            code="driver_missing",
+            field="store",
+        ) from None
+    return PostgresStore(url, prefix=f"{settings.namespace}_", shards=settings.shards, clock=clock)

@@ -89,6 +89,15 @@ def few_shards(admin: Admin) -> Admin:
     return admin
 
 
+@pytest.fixture(scope="session")
+def humble(admin: Admin) -> str:
+    """Make a user with the least rights; return the store's URL for it."""
+    user = f"humble_{admin.database}"
+    admin(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'p'")
+    admin(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {admin.database}.* TO '{user}'@'%'")
+    return admin.address._replace(user=f"{user}:p").url(admin.database)
+
+
 def empty(admin: Admin, prefix: str = PREFIX) -> None:
     for table in ("events", "names", "dead", "nodes"):
         admin(f"DELETE FROM {prefix}{table}")

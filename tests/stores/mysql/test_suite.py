@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +16,11 @@ from tests.stores.test_differential import CALLS, SHARDS, Call, Script, contents
 
 
 class TestMysqlStore(StoreSuite):
-    """MariaDB keeps every promise."""
+    """MariaDB keeps every promise, to a user who may not change tables, too."""
+
+    @pytest.fixture
+    def store(self, make: Callable[..., MysqlStore], humble: str) -> MysqlStore:
+        return make(humble)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

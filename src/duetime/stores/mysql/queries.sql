@@ -309,9 +309,9 @@ WHERE shard IN %(shards)s AND due_at <= %(high)s
   AND claim BETWEEN %(first)s AND %(last)s AND claim <> 0;
 
 -- name: find
--- One shard from the last page's end on: a seek, whatever the page.
-SELECT due_at, tail, shard, name, kind, payload, attempt, failures, crashes, claim,
-       created_at, history
+-- One shard from the last page's end on, a seek whatever the page, and only the places: a part of a
+-- UNION ALL. The rows of the page itself are read by `read_at`.
+SELECT CONCAT_WS(x'1f', due_at, shard, tail)
 FROM {prefix}events FORCE INDEX (PRIMARY)
 WHERE shard = %(shard)s AND due_at BETWEEN %(low)s AND %(high)s
   AND (due_at > %(low)s OR tail > %(tail)s)

@@ -14,6 +14,7 @@ from duetime.stores.mysql.session import Session
 __all__ = ["copy", "counts", "find", "lookup", "row_of"]
 
 _NEVER = 2**62  # later than every due time
+_SHARDS_AT_ONCE, _PLACES_AT_ONCE = 64, 20_000  # of one statement
 _NO_TAIL, _LAST_TAIL = -1, 2**TAIL_BITS
 _CLAIMED = {State.CLAIMED: 1, State.SCHEDULED: 0, State.PARKED: 0, None: None}
 
@@ -111,24 +112,33 @@ def _page(
     among: Sequence[int] = range(PARKING, shards)
     if wanted.state is not None and wanted.state is not State.CLAIMED:
         among = (PARKING,) if wanted.state is State.PARKED else range(shards)
-    page: list[Row] = []
-    for shard in among:
-        start, tail = max((low, _NO_TAIL), _behind(last, shard))
-        text = render(
-            sql["find"],
-            shard=shard,
-            low=start,
-            tail=tail,
-            high=high,
-            kind=wanted.kind,
-            claimed=_CLAIMED[wanted.state],
-            limit=limit,
-        )
-        found = [row_of(columns) for columns in db.rows(text)]
-        if found:
-            page = sorted([*page, *found], key=_order)[:limit]
-            high = page[-1][0] if len(page) == limit else high
-    return page
+    page: list[tuple[int, int, int]] = []
+    at_once = max(1, min(_SHARDS_AT_ONCE, _PLACES_AT_ONCE // limit))
+    for first in range(0, len(among), at_once):
+        parts = []
+        for shard in among[first : first + at_once]:
+            start, tail = max((low, _NO_TAIL), _behind(last, shard))
+            bounds = {"shard": shard, "low": start, "tail": tail, "high": high, "limit": limit}
+            claimed = _CLAIMED[wanted.state]
+            parts.append(render(sql["find"], **bounds, kind=wanted.kind, claimed=claimed))
+        found = db.column(" UNION ALL ".join(f"({part})" for part in parts))
+        for each in found:
+            due_at, shard_, tail_ = map(int, each.split(b"\x1f"))
+            page.append((due_at, shard_, tail_))
+        page = sorted(page)[:limit]
+        high = page[-1][0] if len(page) == limit else high
+    return _rows_at(db, sql, page)
+
+
+def _rows_at(
+    db: Session, sql: Mapping[str, str], page: Sequence[tuple[int, int, int]]
+) -> list[Row]:
+    """Return the rows at these (due_at, shard, tail), in order."""
+    rows: list[Row] = []
+    for start in range(0, len(page), MOST):
+        some = places((s, d, t) for d, s, t in page[start : start + MOST])
+        rows += map(row_of, db.rows(render(sql["read_at"], places=some)))
+    return sorted(rows, key=_order)
 
 
 def _behind(last: tuple[int, int, int], shard: int) -> tuple[int, int]:

@@ -1,0 +1,107 @@
+"""Servers of the tests: they end with their session, and a missing one is not passed over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import local, plugin
+from tests.servers.local import Address, MissingServerError
+from tests.servers.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+
+
+def wait_for(path: Path, *, there: bool, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if path.exists() is there:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{path} is {'not there' if there else 'still there'} after {seconds} s")
+
+
+@pytest.fixture
+def folder(mariadb: Address) -> Path:
+    """Return a folder beside the shared server's, which its user may reach."""
+    folder = Path(mariadb.socket).parents[1] / f"own-{os.getpid()}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def session() -> Iterator[subprocess.Popen[bytes]]:
+    """Return a process that stands for a test session."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
+def test_a_server_ends_when_its_session_is_killed(
+    folder: Path, session: subprocess.Popen[bytes], kind: str
+) -> None:
+    """A server whose session died without a word is stopped, and its folder removed."""
+    words = [sys.executable, "-m", "tests.servers.guardian", kind, str(folder), str(session.pid)]
+    with subprocess.Popen(words, cwd=ROOT) as guardian:
+        try:
+            wait_for(folder / "ready", there=True)
+            session.kill()
+            session.wait()
+            wait_for(folder, there=False)
+            assert guardian.wait(10) == 0
+        finally:
+            guardian.send_signal(signal.SIGTERM)
+
+
+def test_a_missing_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is not installed is told with what to do."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(MissingServerError) as caught:
+        local.program("mariadbd-of-tomorrow")
+    assert "scripts/servers" in str(caught.value)
+    assert "DUETIME_TEST_STORES" in str(caught.value)
+
+
+def test_stores_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DUETIME_TEST_STORES chooses, and a name that is none is refused."""
+    monkeypatch.delenv("DUETIME_TEST_STORES", raising=False)
+    assert set(plugin.wanted()) == {"memory", "sqlite", "mariadb", "postgresql"}
+    monkeypatch.setenv("DUETIME_TEST_STORES", "sqlite, mariadb")
+    assert plugin.wanted() == ("sqlite", "mariadb")
+    monkeypatch.setenv("DUETIME_TEST_STORES", "oracle")
+    with pytest.raises(pytest.UsageError):
+        plugin.wanted()
+
+
+@pytest.mark.parametrize(("stores", "left_out"), [("mariadb", False), ("sqlite", True)])
+def test_what_is_left_out_is_said(stores: str, left_out: bool) -> None:  # noqa: FBT001 - a parameter
+    """Tests of a server that is not wanted are deselected in sight; others are collected."""
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [*words, "tests/stores/mysql/test_locks.py"],
+        cwd=ROOT,
+        env={**os.environ, "DUETIME_TEST_STORES": stores},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ("deselected" in run.stdout) is left_out
+    assert ("test_a_held_row_stalls_no_claim" in run.stdout) is not left_out
+
+
+def test_a_proxy_that_is_closed_lets_go(mariadb: Address) -> None:
+    """After a proxy is closed nobody listens on its port."""
+    with Proxy(mariadb.host, mariadb.port) as proxy:
+        port = proxy.port
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), 1)

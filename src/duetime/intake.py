@@ -98,6 +98,15 @@ class Intake:
                 if node.may_hold(row[KIND], row[DUE_AT], now):
                     number = number or node.claimer.next_number()
                     rows[index] = node.claimed(row, number)
+        if node is None or not number:
+            return self._insert(rows, node, 0)
+        node.storing(1)
+        try:
+            return self._insert(rows, node, number)
+        finally:
+            node.storing(-1)
+
+    def _insert(self, rows: list[Row], node: Node | None, number: int) -> list[Event]:
         try:
             found, lost = self._send(lambda: self._store.insert(rows))
         except StoreError:

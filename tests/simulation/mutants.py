@@ -379,6 +379,14 @@ def insert_without_answer_keeps_its_claim(_whole: Any) -> Any:
     return lambda _self, _rows: None
 
 
+@mutant(Node, "hold")
+def stored_during_a_stop_and_kept(_whole: Any) -> Any:
+    def hold(self: Any, number: int, rows: list[Row]) -> None:
+        self.claimer.hold(number, sorted(rows))
+
+    return hold
+
+
 @mutant(intake, "_is")
 def own_name_taken_for_another(_whole: Any) -> Any:
     return lambda _found, _row: False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable
 
 from duetime.clock import MICROS, StoreClock
@@ -30,6 +31,7 @@ from duetime.tally import Lateness, Tally
 
 __all__ = ["Node"]
 
+_STORING = MICROS  # how long a stop waits for an insert that is under way
 _FLUSH = 5 * MICROS  # after the grace, for a store that does not answer
 _HURRY = MICROS  # the same, when the grace was ended
 _JOIN = 15.0  # seconds that a stage's step may take to end
@@ -98,6 +100,8 @@ class Node:
         self.shells: dict[str, Shell] = {}
         self.idle = Waker()
         self._beater: Beater | None = None
+        self._storing = 0  # inserts under way of events that this node will hold
+        self._storing_lock = threading.Lock()
         self._hurried = False
         self._switch_interval = 0.0
         self._wire()
@@ -159,10 +163,18 @@ class Node:
         head = (due_at, tail, shard, name, kind, payload)
         return (*head, 1, failures, crashes, number, created_at, history)
 
+    def storing(self, change: int) -> None:
+        """Count inserts under way (+1, then -1): a stop waits until their claims are settled."""
+        with self._storing_lock:
+            self._storing += change
+        self.idle.wake()
+
     def hold(self, number: int, rows: list[Row]) -> None:
         """Put rows that were stored as claimed on the timeline."""
         rows.sort()
         self.claimer.hold(number, rows)
+        if self.claimer.stopped:  # meanwhile, and the timeline was cleared without these
+            self.runner.return_rows(self.timeline.clear())
 
     def disown(self, rows: list[Row]) -> None:
         """Free rows whose insert was never answered: stored or not, nobody holds them here."""
@@ -208,12 +220,14 @@ class Node:
         self.loops.stop()
         self.runner.abandon()
         self._end("settler")
-        self._flush(deadline)
+        flushed = self._flush(deadline)
         self._threads.stop()
         self._end("reporter")
         self._end("keeper")
         if self._beater is not None:
             self._beater.stop()
+        if flushed:
+            self._flush(deadline)  # what a schedule() that was under way has given back
         self.keeper.leave()
         if self._switch_interval:
             sys.setswitchinterval(self._switch_interval)
@@ -234,15 +248,19 @@ class Node:
             shell.stop()
             shell.join(_JOIN)
 
-    def _flush(self, deadline: int) -> None:
+    def _flush(self, deadline: int) -> bool:
+        """Write what is to be written; return False when the store does not take it in time."""
         began = self.clock.boot()
-        while self.settler.waiting():
+        while self.settler.waiting() or (self._storing and self.clock.boot() < began + _STORING):
             latest = began + _HURRY if self._hurried else max(began, deadline) + _FLUSH
             if self.clock.boot() >= latest:
-                return  # what is not written now is run again by another node
+                return False  # what is not written now is run again by another node
             again = self.settler.step(self.clock.now(), flush=True)
-            if again is not None and self.settler.waiting():
+            if self.settler.waiting() and again is not None:
                 self.idle.wait(min(MICROS, again - self.clock.now()))
+            elif self._storing:
+                self.idle.wait(MICROS // 10)
+        return True
 
     def drop(self) -> None:
         """Let go of everything that has not begun: this node was held for dead."""

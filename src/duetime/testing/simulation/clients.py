@@ -42,6 +42,11 @@ class Clients:
         for _ in range(rng.randint(0, 3)):
             self._at(rng.randrange(chaos.work // 2, chaos.work + MICROS), self._redrive)
 
+    def last_moment(self, process: SimulatedProcess) -> None:
+        """Schedule something through a node that is about to stop."""
+        wish = self._simulation.script.another(self._world.now)
+        self._world.after(1, lambda: self._run(process, self._schedule, wish), process)
+
     def _at(self, micros: int, call: Callable[..., None], *arguments: Any) -> None:
         self.open += 1
         self._world.push(max(micros, self._world.now), lambda: self._call(call, *arguments))

@@ -33,6 +33,7 @@ class Chaos(msgspec.Struct):
     sqlite: bool = False
     latency: int = 500  # µs, typical, of one way to the store
     lost: float = 0.0  # answers lost, before or after the change
+    lossy: str = ""  # a call of which every other answer is lost
     refused: float = 0.0
     slow: float = 0.0  # calls that take up to twice the lease
     crash: float = 0.0  # the process dies around the call
@@ -54,7 +55,15 @@ class Chaos(msgspec.Struct):
     @property
     def is_reachable(self) -> bool:
         """Whether nothing keeps a living process from the store for longer than a moment."""
-        far = (self.lost, self.refused, self.slow, self.pause, self.outages, self.pauses)
+        far = (
+            self.lossy,
+            self.lost,
+            self.refused,
+            self.slow,
+            self.pause,
+            self.outages,
+            self.pauses,
+        )
         return not any(far)
 
     @property
@@ -65,7 +74,7 @@ class Chaos(msgspec.Struct):
     def fortune(self, call: str, rng: Random, lease: int) -> Fortune:
         """Draw what befalls one call to the store."""
         chance = rng.random()
-        if chance < self.lost and call in CHANGES:
+        if call in CHANGES and (chance < self.lost or (call == self.lossy and chance < 0.5)):
             fault = Fault.LOST_BEFORE if rng.random() < 0.4 else Fault.LOST_AFTER
             return Fortune(fault, rng.randrange(self.latency, lease // 4 + self.latency))
         if chance < self.lost + self.refused:
@@ -108,6 +117,8 @@ def draw_chaos(rng: Random) -> Chaos:
     ):
         if rng.random() < share:
             setattr(chaos, name, rng.uniform(0.1, 1.0) * most)
+    if rng.random() < 0.15:
+        chaos.lossy = rng.choice(sorted(CHANGES))
     for name, share, count in (
         ("outages", 0.25, 2),
         ("crashes", 0.4, 5),

@@ -69,7 +69,6 @@ class SimulatedProcess:
         self.operation: Operation | None = None
         self.fenced_at = 0
         self.beats_at = 0  # when it last tried to beat
-        self._lost: str | None = None  # the call whose last answer was lost
         rng = self.world.rng
         self.clock = ProcessClock(simulation, rng.randrange(1, 10**12))
         self.lease = int(settings.lease * MICROS)
@@ -95,12 +94,7 @@ class SimulatedProcess:
         if self.world.now < self.simulation.outage_until:
             return Fortune(Fault.REFUSED, rng.randrange(1000))
         self.trouble(call, rng)
-        fortune = chaos.fortune(call, rng, self.lease)
-        if call == self._lost and rng.random() < 0.6:  # trouble seldom comes alone
-            fortune = Fortune(Fault.LOST_AFTER, chaos.latency)
-        lost = fortune.fault in (Fault.LOST_BEFORE, Fault.LOST_AFTER)
-        self._lost = call if lost else None if call == self._lost else self._lost
-        return fortune
+        return chaos.fortune(call, rng, self.lease)
 
     def trouble(self, call: str, rng: Random) -> None:
         """A client has none of its own."""

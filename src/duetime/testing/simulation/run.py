@@ -152,7 +152,7 @@ class Simulation:
         for count, action in (
             (chaos.crashes, lambda machine: machine.crash("at any time")),
             (chaos.pauses, lambda machine: machine.pause(self.pause_length())),
-            (chaos.stops, Machine.stop),
+            (chaos.stops, self._stop),
             (chaos.wall_steps, self._step_wall),
         ):
             for _ in range(count):
@@ -172,6 +172,13 @@ class Simulation:
                 self.world.push(self.world.now, lambda: action(machine), machine)
 
         return act
+
+    def _stop(self, machine: Machine) -> None:
+        """Stop a node gracefully while it is in use."""
+        if self.world.rng.random() < 0.5:
+            self.calls.last_moment(machine)
+        soon = self.world.rng.randrange(1, 4 * self.chaos.latency)
+        self.world.after(soon, machine.stop, machine)
 
     def _step_wall(self, machine: Machine) -> None:
         machine.clock.wall_step += self.world.rng.randrange(-_HOUR, _HOUR)

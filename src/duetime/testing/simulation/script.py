@@ -77,6 +77,12 @@ class Script:
         kind = rng.choice(KINDS)
         return Wish(number, kind, due, asked_at, name, rng.random() < 0.3, self._plans(kind))
 
+    def another(self, now: int) -> Wish:
+        """Return one more wish, due at once."""
+        wish = Wish(len(self.wishes), "quick", now, now, None, relative=False, plans=[])
+        self.wishes.append(wish)
+        return wish
+
     def _plans(self, kind: str) -> list[Plan]:
         rng, chaos = self._rng, self._chaos
         plans = [Plan(self._length(kind))]

@@ -22,7 +22,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from duetime import DuetimeError, Scheduler, Settings
+from duetime import Answer, DuetimeError, Scheduler, Settings
 from tests.processes.oracle import Log, micros
 from tests.processes.shaky import make_shaky
 from tests.processes.telling import register
@@ -71,16 +71,14 @@ def move(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     later = timedelta(seconds=plan["later"])
     due = {one["id"]: one["due"] for one in json.loads(Path(plan["list"]).read_text("utf-8"))}
 
-    def reschedule(event_id: str) -> str:
+    def reschedule(event_id: str) -> Answer:
         old = datetime.fromtimestamp(due[event_id] / 1e6, UTC)
         return scheduler.reschedule(event_id, at=old + later)
 
     _at_moments(scheduler, log, plan, reschedule)
 
 
-def _at_moments(
-    scheduler: Scheduler, log: Log, plan: Plan, act: Callable[[str], str]
-) -> None:
+def _at_moments(scheduler: Scheduler, log: Log, plan: Plan, act: Callable[[str], Answer]) -> None:
     wishes = json.loads(Path(plan["list"]).read_text("utf-8"))
     wishes.sort(key=lambda wish: wish["at"])
     lock = threading.Lock()
@@ -95,7 +93,7 @@ def _at_moments(
             left = (wish["at"] - micros()) / 1e6
             if left > 0:
                 time.sleep(left)
-            log.write("answer", wish["id"], act(wish["id"]).value)  # type: ignore[attr-defined] # a StrEnum
+            log.write("answer", wish["id"], act(wish["id"]))
 
     if plan.get("is_node"):
         scheduler.start()
@@ -210,7 +208,14 @@ def _ready(scheduler: Scheduler, log: Log) -> None:
     log.write("ready")
 
 
-ROLES: dict[str, Role] = {"node": run, "cancel": cancel, "move": move, "tend": tend, "fork": fork, "hoard": hoard}
+ROLES: dict[str, Role] = {
+    "node": run,
+    "cancel": cancel,
+    "move": move,
+    "tend": tend,
+    "fork": fork,
+    "hoard": hoard,
+}
 
 
 def main() -> None:

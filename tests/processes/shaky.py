@@ -13,7 +13,9 @@ __all__ = ["make_shaky"]
 class _File(apsw.VFSFile):
     """A file whose writes and syncs fail by chance, until a file named `calm` lies beside it."""
 
-    def __init__(self, vfs: str, name: str | apsw.URIFilename, flags: list[int], rate: float) -> None:
+    def __init__(
+        self, vfs: str, name: str | apsw.URIFilename, flags: list[int], rate: float
+    ) -> None:
         super().__init__(vfs, name, flags)
         self._rate = rate
         path = name.filename() if isinstance(name, apsw.URIFilename) else name

@@ -90,8 +90,9 @@ def _nap(event: Event) -> None:
 
 def _nap_of(event: Event) -> float:
     payload = event.payload if isinstance(event.payload, dict) else {}
-    nap = payload.get("nap", 0.0)
-    return float(payload.get("nap_again", nap) if event.attempt == 2 else nap)
+    nap: float = payload.get("nap", 0.0)
+    again: float = payload.get("nap_again", nap)
+    return again if event.attempt == 2 else nap
 
 
 def _die(attempt: int) -> NoReturn:

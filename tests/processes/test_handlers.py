@@ -11,7 +11,7 @@ from tests.processes.fleet import SCALE, Child, Fleet, scaled, wait_until
 from tests.processes.oracle import repeated
 from tests.processes.telling import HUGE
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90 * max(1, SCALE))]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
 LEASE = 1.0
 QUICK = {"lease": LEASE, "beat": 0.15, "margin": 0.3}
@@ -108,9 +108,9 @@ def is_short(event: Event) -> bool:
 
 
 def test_a_held_interpreter_costs_the_lease_and_nothing_else(launch: Callable[..., Fleet]) -> None:
-    """A node that cannot beat while a handler computes loses its claims, and its results are refused.
+    """A node that cannot beat while a handler computes loses its claims; late results are refused.
 
-    Without the process that stands by to beat for it.
+    This is without the process that stands by to beat for it.
     """
     fleet = launch(**HOG, beater=False)
     fleet.start_ready(2)
@@ -137,7 +137,9 @@ def test_a_beater_keeps_the_lease_of_a_held_interpreter(launch: Callable[..., Fl
     fleet = launch(**HOG)
     fleet.start_ready(2)
     hogs = fleet.schedule([{"kind": "spin", "payload": {"seconds": HELD}}])
-    wait_until(lambda: fleet.oracle.ids("ended") >= hogs.keys() and fleet.empty(), 40, "all is done")
+    wait_until(
+        lambda: fleet.oracle.ids("ended") >= hogs.keys() and fleet.empty(), 40, "all is done"
+    )
     total = fleet.stop_all()
     runs = fleet.oracle.runs()
     ends = {line.id: line.at for line in fleet.oracle.lines("ended")}

@@ -15,11 +15,25 @@ from duetime.event import place_of
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import micros, repeated
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90 * max(1, SCALE))]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
 GROWTH = 100 << 20  # bytes that a node may grow by under a backlog of any length
-EVENT = {"due_at": 0, "tail": 0, "shard": 0, "name": None, "kind": "note", "payload": b"1"}
-COUNTS = {"attempt": 0, "failures": 0, "crashes": 0, "claim": 0, "created_at": 0, "history": None}
+EVENT: dict[str, Any] = {
+    "due_at": 0,
+    "tail": 0,
+    "shard": 0,
+    "name": None,
+    "kind": "note",
+    "payload": b"1",
+}
+COUNTS: dict[str, Any] = {
+    "attempt": 0,
+    "failures": 0,
+    "crashes": 0,
+    "claim": 0,
+    "created_at": 0,
+    "history": None,
+}
 
 
 def test_a_backlog_does_not_fill_the_memory(launch: Callable[..., Fleet]) -> None:
@@ -73,14 +87,12 @@ def corrupt(fleet: Fleet, columns: dict[str, Any]) -> str:
     names, marks = ", ".join(row), ", ".join("?" * len(row))
     connection = apsw.Connection(str(fleet.database))
     connection.set_busy_timeout(10_000)
-    connection.execute(
-        f"INSERT INTO duetime_events({names}) VALUES ({marks})", tuple(row.values())
-    )
+    connection.execute(f"INSERT INTO duetime_events({names}) VALUES ({marks})", tuple(row.values()))
     if row["name"]:
         place = (row["name"], row["shard"], row["due_at"], row["tail"])
         connection.execute("INSERT INTO duetime_names VALUES (?, ?, ?, ?)", place)
     connection.close()
-    return Event((*row.values(),)).id  # type: ignore[arg-type] # of course
+    return Event((*row.values(),)).id
 
 
 def overdue(events: list[Event]) -> list[Event]:
@@ -88,7 +100,7 @@ def overdue(events: list[Event]) -> list[Event]:
     return [event for event in events if event.row[0] < micros()]
 
 
-UNREADABLE = [
+UNREADABLE: list[dict[str, Any]] = [
     {"payload": os.urandom(64)},
     {"payload": b""},
     {"payload": b"{"},
@@ -98,7 +110,7 @@ UNREADABLE = [
     {"payload": os.urandom(64), "name": "given"},
     {"payload": b"nul", "kind": "async"},
 ]
-STRANGE = [
+STRANGE: list[dict[str, Any]] = [
     {"history": os.urandom(64)},
     {"history": b'{"not": "a list"}'},
     {"history": b"[1, 2, null]"},
@@ -160,6 +172,8 @@ def test_corrupt_rows_harm_nobody(launch: Callable[..., Fleet]) -> None:
     assert all(len(runs[event_id]) == 1 for event_id in [*due, *more])
     shown = {event.id for event in [*listed, *fleet.dead()]}
     assert set(strange) - runs.keys() <= shown, "neither run nor shown"
-    assert fleet.counts().overdue == sum(event.state is State.SCHEDULED for event in overdue(listed))
+    assert fleet.counts().overdue == sum(
+        event.state is State.SCHEDULED for event in overdue(listed)
+    )
     fleet.stop_all()
     assert not fleet.integrity()

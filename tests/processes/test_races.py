@@ -11,7 +11,7 @@ import pytest
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import by_id, repeated
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90 * max(1, SCALE))]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
 AROUND = 50_000  # µs before and after the due time
 RATE = 1_500  # events a second

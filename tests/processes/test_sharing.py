@@ -12,7 +12,7 @@ from duetime import Event
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import repeated
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90 * max(1, SCALE))]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
 KINDS = ("note", "async", "batch")
 
@@ -42,7 +42,7 @@ def test_four_processes_share_twenty_thousand(launch: Callable[..., Fleet]) -> N
 
 def test_twelve_nodes_start_together(launch: Callable[..., Fleet]) -> None:
     """Twelve nodes that start in the same moment, on a file without tables, share its events."""
-    fleet = launch()
+    fleet = launch(beater=False)
     nodes = [fleet.start() for _ in range(12)]
     fleet.ready(*nodes)
     count = scaled(2_400)

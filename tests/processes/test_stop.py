@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from duetime import State
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import micros, repeated
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90 * max(1, SCALE))]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
 LONG = 20.0  # a lease so long that nothing is rescued while a test runs
 PATIENT = {"lease": LONG, "beat": 0.5, "margin": 1.0}
@@ -21,7 +22,7 @@ def test_a_rolling_restart_repeats_nothing(launch: Callable[..., Fleet]) -> None
     """Nodes that are stopped and started in turn under load lose nothing and run nothing twice."""
     fleet = launch(**PATIENT)
     fleet.scheduler.store.migrate()
-    load = {"feed": 60, "kind": "note", "nap": 0.05, "spread": 0.3}
+    load: dict[str, Any] = {"feed": 60, "kind": "note", "nap": 0.05, "spread": 0.3}
     nodes = fleet.start_ready(3, **load)
     kinds = ("note", "async", "batch")
     others = fleet.schedule(
@@ -32,8 +33,7 @@ def test_a_rolling_restart_repeats_nothing(launch: Callable[..., Fleet]) -> None
     )
     restarts = 0
     while restarts < scaled(8):
-        goal = fleet.oracle.count("began") + 30
-        wait_until(lambda goal=goal: fleet.oracle.count("began") >= goal, 30, "events are fired")
+        wait_for_more(fleet, 30)
         oldest = nodes.pop(0)
         nodes.append(fleet.start(**load))
         fleet.stop(oldest)
@@ -53,6 +53,12 @@ def test_a_rolling_restart_repeats_nothing(launch: Callable[..., Fleet]) -> None
     assert total["rescued"] == total["stale"] == total["dropped"] == 0
     assert not fleet.execute("SELECT number FROM nodes")
     assert not fleet.said("")
+
+
+def wait_for_more(fleet: Fleet, starts: int) -> None:
+    """Wait until so many more handlers were started."""
+    goal = fleet.oracle.count("began") + starts
+    wait_until(lambda: fleet.oracle.count("began") >= goal, 30, "events go on being fired")
 
 
 def test_what_outlasts_the_grace_is_given_back(launch: Callable[..., Fleet]) -> None:

@@ -276,17 +276,23 @@ class Claimer:
         shards = self._keeper.shards
         high = now + self._lead
         lanes = self._lanes.all()
-        known = Kinds(tuple(lane.kind for lane in lanes if lane.room(now, self._lead) > 0))
+        rooms = {lane.kind: lane.room(now, self._lead) for lane in lanes}
+        known = Kinds(tuple(kind for kind, room in rooms.items() if room > 0))
         able = Kinds(
             None, tuple(lane.kind for lane in lanes if lane.kind not in (known.only or ()))
         )
-        if known.only and self._store.peek((PARKING,), 0, high, 1, known):
-            self._claim((PARKING,), 0, high, self._batch, known)
+        found = self._store.peek((PARKING,), 0, high, 1, known) if known.only else []
+        if found:
+            kind = found[0].kind  # one at a time: each has its own room
+            self._claim((PARKING,), 0, high, min(self._batch, rooms[kind]), Kinds((kind,)))
         # What is parked is left to a node that knows it: others would take and park it for ever.
         for places, kinds in ((shards, able), ((PARKING,), known)):
             if self._claim_suspects(places, high, kinds):
                 self._aside_at = now
                 return
+        if found:
+            self._aside_at = now
+            return
         cost = min(_LONGEST, _SHARE * (self._clock.boot() - began))
         self._aside_at = now + max(_ASIDE, cost)
 

@@ -128,6 +128,27 @@ def test_a_parked_event_is_claimed_when_its_kind_is_known() -> None:
     assert [one[4] for one in stand.kept()] == ["later"]
 
 
+def test_parked_events_of_a_slow_kind_are_not_hoarded() -> None:
+    """Of parked events no more are claimed than their kind has room for, whatever the others do."""
+    stand = ready("known")
+    stand.insert(
+        [*rows(40, NOW - 1, kind="slow"), *rows(40, NOW, first=100, kind="fast", shards=4)]
+    )
+    stand.live(200 * MS)
+    assert stand.tally.parked == 80
+    stand.answer("slow", lambda _event: None)
+    stand.answer("fast", lambda _event: None)
+    slow(stand, "slow", 10**9)
+    cap = stand.node.lanes.all()[0].cap
+    for _ in range(40):
+        stand.ticker.go_on(TICK)
+        stand.node.fence.until = 1 << 60
+        stand.claim()
+    held = [one[4] for one in stand.held()]
+    assert held.count("fast") == 40
+    assert held.count("slow") == 2 * cap
+
+
 def test_suspects_are_tried_aside_from_the_others() -> None:
     """Events that were running when a node died are claimed by themselves, many at a time."""
     stand = ready()

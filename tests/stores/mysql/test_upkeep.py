@@ -157,7 +157,7 @@ def test_spoilt_tables_are_found(fresh: Open, admin: Admin, change: str, name: s
     assert f"{store.prefix}names" in finding.text
 
 
-GOOD = Settings("10.11.6-MariaDB", "", 1, 1, 1, "ROW", 0, 16 << 20, 0)
+GOOD = Settings("10.11.6-MariaDB", log_bin="ON")
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_versions(version: str, level: str) -> None:
     ("change", "expected"),
     [
         ({}, {"binlog_format": "ok", "sync_binlog": "ok"}),
-        ({"log_bin": 0, "binlog_format": "STATEMENT", "sync_binlog": 0}, {"binlog": "ok"}),
+        ({"log_bin": "OFF", "binlog_format": "STATEMENT", "sync_binlog": "0"}, {"binlog": "ok"}),
         ({"binlog_format": "STATEMENT"}, {"binlog_format": "error", "sync_binlog": "ok"}),
-        ({"sync_binlog": 0}, {"binlog_format": "ok", "sync_binlog": "warning"}),
+        ({"sync_binlog": "0"}, {"binlog_format": "ok", "sync_binlog": "warning"}),
     ],
 )
 def test_binary_logs(change: dict[str, Any], expected: dict[str, str]) -> None:
@@ -197,10 +197,11 @@ def test_binary_logs(change: dict[str, Any], expected: dict[str, str]) -> None:
 
 def test_durability_and_room() -> None:
     """Commits that are not flushed, replicas, and small packets are told."""
-    assert [findings.flush(value).level for value in (1, 2, 0)] == ["ok", "warning", "warning"]
+    flushed = [GOOD._replace(innodb_flush_log_at_trx_commit=value) for value in "120"]
+    assert [findings.flush(each).level for each in flushed] == ["ok", "warning", "warning"]
     assert findings.writable(GOOD).level == "ok"
-    assert findings.writable(GOOD._replace(read_only=1)).level == "error"
-    assert findings.writable(GOOD._replace(innodb_read_only=1)).level == "error"
+    assert findings.writable(GOOD._replace(read_only="ON")).level == "error"
+    assert findings.writable(GOOD._replace(innodb_read_only="ON")).level == "error"
     sizes = (16 << 20, 2 << 20, 64 << 10)
     assert [findings.packet(size).level for size in sizes] == ["ok", "warning", "error"]
 

@@ -9,7 +9,7 @@ from duetime.event import Event, Place, Row, id_of, place_of
 from duetime.stores import rules
 from duetime.stores.contract import Answer
 from duetime.stores.mysql.connection import BusyError
-from duetime.stores.mysql.literals import MOST, event_rows, places, render, tuples
+from duetime.stores.mysql.literals import MOST, Rendered, event_rows, places, render, tuples
 from duetime.stores.mysql.reading import copy, lookup
 from duetime.stores.mysql.session import Session
 
@@ -26,8 +26,8 @@ def insert(
 ) -> list[Event | None]:
     """Store new events; for each: None when it is stored, or the event that has its id.
 
-    Names are inserted without being looked for first. If one is taken, DuplicateError comes of it,
-    and the whole is to be done again with `careful`, which looks first.
+    Names are inserted without being looked for first, and rows as if none were moved. If that
+    was wrong DuplicateError comes of it, and the whole is to be done again with `careful`.
     """
     if len(rows) == 1 and rows[0][3] is None:
         (row,) = event_rows(rows, 0)
@@ -35,28 +35,53 @@ def insert(
         return [None]
     named = [row for row in rows if row[3] is not None]
     if not named:
-        _insert_fresh(db, sql, list(rows))
+        _insert_fresh(db, sql, list(rows), careful=careful)
         return [None] * len(rows)
     with db.transaction():
         answers = _insert_named(db, sql, rows, careful=careful)
         fresh = [row for row in rows if row[3] is None]
         if fresh:
-            _insert_fresh(db, sql, fresh, within=True)
+            _insert_fresh(db, sql, fresh, careful=careful, within=True)
     return answers
 
 
-def _insert_fresh(db: Session, sql: Statements, rows: list[Row], *, within: bool = False) -> None:
-    """Insert rows without names; each is safe to repeat, a part of them is not an answer."""
-    rows = _not_moved(db, sql, rows)
+def _insert_fresh(
+    db: Session, sql: Statements, rows: list[Row], *, careful: bool, within: bool = False
+) -> None:
+    """Insert rows without names, all that were not inserted before.
+
+    An insert that is asked again may be of an event that has moved meanwhile and is kept under its
+    id as name. Whether there can be any such name is asked by the statement itself, which then
+    refuses its first row: DuplicateError comes of it, and with `careful` each id is looked up.
+    """
+    question = _question(sql, rows)
+    if careful:
+        rows = _not_moved(db, sql, rows)
     rows.sort(key=_by_place)
     parts = list(event_rows(rows, room(db)))
+    if parts and not careful:
+        due_at, rest = parts[0][1:].split(",", 1)
+        parts[0] = type(parts[0])(f"(IF(EXISTS({question}),NULL,{due_at}),{rest}")
     if len(parts) <= 1 or within:
-        for part in parts:
-            db.execute(render(sql["insert"], rows=part))
-        return
-    with db.transaction():
-        for part in parts:
-            db.execute(render(sql["insert"], rows=part))
+        _insert_parts(db, sql, parts)
+    else:
+        with db.transaction():
+            _insert_parts(db, sql, parts)
+
+
+def _question(sql: Statements, rows: Sequence[Row]) -> str:
+    """Return the SELECT that tells whether any name can be among these rows' ids.
+
+    Ids begin with their due time, so it is one seek.
+    """
+    low, high = min(row[0] for row in rows), max(row[0] for row in rows)
+    bounds = {"low": f"e{low:015x}", "high": f"e{high:015x}{_AFTER_HEX}"}
+    return render(sql["any_name_between"], **bounds)
+
+
+def _insert_parts(db: Session, sql: Statements, parts: Sequence[Rendered]) -> None:
+    for part in parts:
+        db.execute(render(sql["insert"], rows=part))
 
 
 def room(db: Session) -> int:
@@ -103,14 +128,7 @@ def _existing(
 
 
 def _not_moved(db: Session, sql: Statements, rows: list[Row]) -> list[Row]:
-    """Leave out rows whose event is kept elsewhere: an insert that is asked again after a move.
-
-    Ids begin with their due time, so one seek tells whether any name can be among them.
-    """
-    low, high = min(row[0] for row in rows), max(row[0] for row in rows)
-    bounds = {"low": f"e{low:015x}", "high": f"e{high:015x}{_AFTER_HEX}"}
-    if not db.rows(render(sql["any_name_between"], **bounds)):
-        return rows
+    """Leave out rows whose event is kept elsewhere: an insert that is asked again after a move."""
     ids = [id_of(row) for row in rows]
     kept: set[str] = set()
     for start in range(0, len(ids), MOST):

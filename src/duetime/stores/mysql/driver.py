@@ -60,7 +60,8 @@ _CODES: Mapping[Verdict, tuple[int, ...]] = {
     # failover, 1412 and 1615 the table was altered meanwhile
     Verdict.AGAIN: (1020, 1040, 1047, 1203, 1213, 1226, 1290, 1412, 1615, 1836),
     Verdict.BUSY: (1205, 3572),
-    Verdict.DUPLICATE: (1062, 1586),
+    # 1048 is how an INSERT tells that one of its rows may have been moved
+    Verdict.DUPLICATE: (1062, 1586, 1048),
     # 1180 error during commit, 1317 and 1927 killed, 1053 shutdown, 1969/3024 took too long
     Verdict.CUT_OFF: (1180, 1317, 1969, 3024, 1053, 1927),
     Verdict.FULL: (1021, 1114, 1041, 1037, 28),

@@ -33,17 +33,16 @@ _WARN, _REFUSE = 5 * MICROS, 300 * MICROS  # how far off a clock may be
 
 
 class Settings(NamedTuple):
-    """What the server says of itself."""
+    """What the server says of itself; a setting that it does not have is at its good value."""
 
-    version: str
-    comment: str
-    flush: int
-    sync_binlog: int
-    log_bin: int
-    binlog_format: str
-    read_only: int
-    packet: int
-    innodb_read_only: int
+    version: str = ""
+    innodb_flush_log_at_trx_commit: str = "1"
+    sync_binlog: str = "1"
+    log_bin: str = "OFF"
+    binlog_format: str = "ROW"
+    read_only: str = "OFF"
+    max_allowed_packet: str = "16777216"
+    innodb_read_only: str = "OFF"
 
 
 def look(
@@ -54,7 +53,7 @@ def look(
     clock: Clock,
 ) -> list[Finding]:
     """Return what is to be said about this server, the good things too."""
-    settings = Settings(*db.rows(sql["settings"])[0])
+    settings = Settings(**{_text(name): _text(value) for name, value in db.rows(sql["settings"])})
     names = [prefix + name for name in _TABLES]
     made = db.rows(render(sql["engines"], tables=names))
     columns = db.rows(render(sql["columns"], tables=names))
@@ -62,10 +61,10 @@ def look(
     now = int(db.rows(sql["clock"])[0][0])
     return [
         version(settings.version),
-        flush(settings.flush),
+        flush(settings),
         *binlog(settings),
         writable(settings),
-        packet(settings.packet),
+        packet(int(settings.max_allowed_packet)),
         *galera({_text(name): _text(value) for name, value in db.rows(sql["galera"])}),
         *tables([(_text(a), _text(b), _text(c)) for a, b, c in made]),
         *_columns([(_text(a), _text(b), _text(c)) for a, b, c in columns]),
@@ -89,9 +88,10 @@ def version(text: str) -> Finding:
     return Finding("ok", "mysql_version", f"{product} {text}.")
 
 
-def flush(value: int) -> Finding:
+def flush(settings: Settings) -> Finding:
     """Judge whether a commit is on disk when it is acknowledged."""
-    if value == 1:
+    value = settings.innodb_flush_log_at_trx_commit
+    if value == "1":
         return Finding("ok", "innodb_flush", "Every commit is flushed.")
     return Finding(
         "warning",
@@ -103,7 +103,7 @@ def flush(value: int) -> Finding:
 
 def binlog(settings: Settings) -> Iterator[Finding]:
     """Judge the binary log, where there is one."""
-    if not settings.log_bin:
+    if not _is_on(settings.log_bin):
         yield Finding("ok", "binlog", "There is no binary log.")
         return
     if settings.binlog_format.upper() == "STATEMENT":
@@ -114,7 +114,7 @@ def binlog(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "binlog_format", f"binlog_format is {settings.binlog_format}.")
-    if settings.sync_binlog != 1:
+    if settings.sync_binlog != "1":
         text = (
             f"sync_binlog is {settings.sync_binlog}: after a crash of the server its replicas may "
             "lack acknowledged events. Set it to 1."
@@ -126,7 +126,7 @@ def binlog(settings: Settings) -> Iterator[Finding]:
 
 def writable(settings: Settings) -> Finding:
     """Judge whether this is a replica or another server that takes no writes."""
-    if settings.read_only or settings.innodb_read_only:
+    if _is_on(settings.read_only) or _is_on(settings.innodb_read_only):
         return Finding(
             "error",
             "read_only",
@@ -217,6 +217,11 @@ def _schema(db: Session, verify: Callable[[Session], None]) -> Finding:
     except SchemaError as error:
         return Finding("error", "schema", str(error))
     return Finding("ok", "schema", "The tables are those of this program.")
+
+
+def _is_on(value: str) -> bool:
+    """Tell whether a switch is on; read_only has more than two positions on some servers."""
+    return value.upper() not in ("OFF", "0", "")
 
 
 def _text(value: str | bytes | None) -> str:

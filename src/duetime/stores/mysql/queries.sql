@@ -69,7 +69,8 @@ VALUES %(rows)s;
 INSERT INTO {prefix}names(name, shard, due_at, tail) VALUES %(rows)s;
 
 -- name: any_name_between
--- One seek tells whether any moved or dead event may have an id of this batch.
+-- One seek tells whether any moved or dead event may have an id of this batch. Asked inside the
+-- INSERT, in place of the first due time, which is NULL and refused if there is one.
 SELECT 1 FROM {prefix}names WHERE name BETWEEN %(low)s AND %(high)s LIMIT 1;
 
 -- name: names_among
@@ -341,9 +342,10 @@ FROM {prefix}events GROUP BY kind, state;
 SELECT kind, COUNT(*) FROM {prefix}dead GROUP BY kind;
 
 -- name: settings
--- What `check` judges; every server this store supports knows all of them.
-SELECT VERSION(), @@version_comment, @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@log_bin,
-       @@binlog_format, @@read_only, @@max_allowed_packet, @@innodb_read_only;
+-- What `check` judges. By name, for a server that no longer has one of them must not fail the rest.
+SHOW GLOBAL VARIABLES
+WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'sync_binlog', 'log_bin',
+                        'binlog_format', 'read_only', 'max_allowed_packet', 'innodb_read_only');
 
 -- name: galera
 -- Empty on a server without Galera.

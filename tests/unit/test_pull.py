@@ -89,7 +89,7 @@ def test_a_block_that_ends_well_confirms() -> None:
 
 
 def test_a_block_that_raises_rolls_back() -> None:
-    """An exception in the block passes on; the event is tried again by the backoff, and says why."""
+    """An exception in the block passes on; the event is tried again, and says why."""
     with consumer() as one:
         [name] = one.schedule(1)
         [claim] = one.take()

@@ -218,7 +218,7 @@ def test_a_nearly_full_node_still_claims(held: int) -> None:
 
 
 def test_a_lost_answer_to_a_claim_is_asked_for_again() -> None:
-    """A claim whose answer was lost is asked for by its number: nothing is claimed and forgotten."""
+    """A claim whose answer was lost is asked for by its number: none is forgotten."""
     for fault in (Fault.LOST_AFTER, Fault.LOST_BEFORE):
         stand = ready()
         stand.insert(rows(6))

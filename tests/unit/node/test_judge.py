@@ -180,7 +180,7 @@ def test_the_error_of_a_retry_is_kept() -> None:
     ],
 )
 def test_a_retry_that_makes_no_sense_is_a_failure(bad: Retry) -> None:
-    """A Retry that cannot be understood waits by the backoff, with the fault and the old payload."""
+    """A Retry that cannot be understood is a failure, with the fault and the old payload."""
     change = move(bad)
     assert change.due_at == NOW + 5 * MICROS
     assert change.payload == b"[1]"

@@ -237,8 +237,9 @@ def test_what_cannot_have_started_counts_no_crash() -> None:
 
 def test_what_ran_when_its_process_died_is_suspected_by_the_next() -> None:
     """A process that is started anew counts a crash for what the one before it was running."""
-    store = MemoryStore(4, Ticker())
-    first = Stand(store=store, ticker=store._clock, identity="first")  # type: ignore[arg-type] # a Ticker
+    ticker = Ticker()
+    store = MemoryStore(4, ticker)
+    first = Stand(store=store, ticker=ticker, identity="first")
     first.join()
     store.insert([row(NOW)])
     first.claim()

@@ -371,7 +371,7 @@ def test_async_handlers_do_not_begin_behind_a_closed_fence() -> None:
 
 
 def test_after_a_rejoin_async_handlers_run_again() -> None:
-    """A node that was held for dead cancels what runs, and serves new events under its new number."""
+    """A node held for dead cancels what runs, and serves new events under its new number."""
     inside: list[int] = []
     hang = True
 

@@ -103,7 +103,7 @@ def test_an_outcome_of_ones_own_class_counts() -> None:
 
 
 def test_a_coroutine_is_not_done() -> None:
-    """A plain function that returns a coroutine has done nothing: the event is not taken for done."""
+    """A plain function that returns a coroutine has done nothing: that is no success."""
 
     async def work(_event: Event) -> None:
         """Never awaited."""
@@ -375,7 +375,7 @@ def test_hoarded_rows_go_back() -> None:
 
 
 def test_abandoned_jobs_are_freed() -> None:
-    """What still runs at the end of the grace is given back: its attempt counts, no failure does."""
+    """What still runs at the end is given back: its attempt counts, no failure does."""
     stand = stand_of(lambda _event: None)
     fast(stand)
     queue(stand, 3)
@@ -437,7 +437,7 @@ def test_suspects_are_counted_off() -> None:
 
 
 def test_the_history_grows_with_each_failure() -> None:
-    """An event that fails until it dies keeps every attempt's error, and runs as often as allowed."""
+    """An event that fails until it dies keeps each error, and runs as often as allowed."""
     attempts: list[int] = []
 
     def fail(event: Event) -> None:

@@ -65,8 +65,8 @@ def test_a_late_result_changes_nothing(launch: Callable[..., Fleet]) -> None:
     assert asked == dead.keys() & asked, "lost"
     assert not wrong
     assert not overlapping(runs)
-    assert late > 0, "no late result was seen: this test saw nothing"
-    assert again > 0
+    assert late >= scaled(5), "too few late results: this test was blind"
+    assert again >= scaled(5)
 
 
 def wait_for_all(fleet: Fleet, nodes: list[Child]) -> None:

@@ -175,11 +175,15 @@ def test_small_tables_are_not_read_whole(
     store: MysqlStore, admin: Admin, watch: Callable[[], Any]
 ) -> None:
     """On a table of a few rows, too, only the rows that are meant are looked at and locked."""
-    store.insert([row(T + i, shard=i % 2) for i in range(8)])
+    store.insert([row(T + i // 2) for i in range(11)])
     admin(f"ANALYZE TABLE {PREFIX}events")
-    mine = claim_all(store, T + 3)
+    mine = claim_all(store)
     with watch() as seen:
-        store.settle(Settlement(done=mine[:2], moves=[move(mine[2], T + SECOND)]))
+        store.settle(Settlement(done=mine[:6], moves=[move(mine[7], T + SECOND)]))
     plans = [plan for statement, _ in seen.statements for plan in explained(admin, statement)]
     assert plans
     assert all(plan[3] != "ALL" for plan in plans), plans
+    store.insert([row(T + i // 2) for i in range(11)])
+    texts = [text for text, _ in seen.statements if text.startswith("DELETE")]
+    assert texts
+    assert all(plan[3] != "ALL" for text in texts for plan in explained(admin, text))

@@ -387,6 +387,25 @@ def stored_during_a_stop_and_kept(_whole: Any) -> Any:
     return hold
 
 
+@mutant(Node, "storing")
+def stop_does_not_wait_for_inserts(_whole: Any) -> Any:
+    return lambda _self, _change: None
+
+
+@mutant(Claimer, "next_number")
+def claims_without_a_node_number(_whole: Any) -> Any:
+    return lambda self: next(self._numbers)
+
+
+@mutant(Runner, "_report")
+def next_suspect_before_the_last_is_written(whole: Any) -> Any:
+    def report(self: Any, lane: Any, done: list[Row], others: list[Any], dropped: Any) -> None:
+        self.suspects_gone([*done, *(row for row, _ in others)])
+        whole(self, lane, done, others, dropped)
+
+    return report
+
+
 @mutant(intake, "_is")
 def own_name_taken_for_another(_whole: Any) -> Any:
     return lambda _found, _row: False

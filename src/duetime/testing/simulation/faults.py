@@ -33,7 +33,7 @@ class Chaos(msgspec.Struct):
     sqlite: bool = False
     latency: int = 500  # µs, typical, of one way to the store
     lost: float = 0.0  # answers lost, before or after the change
-    lossy: str = ""  # a call of which every other answer is lost
+    lossy: str = ""  # a call of which most answers are lost
     refused: float = 0.0
     slow: float = 0.0  # calls that take up to twice the lease
     crash: float = 0.0  # the process dies around the call
@@ -74,7 +74,7 @@ class Chaos(msgspec.Struct):
     def fortune(self, call: str, rng: Random, lease: int) -> Fortune:
         """Draw what befalls one call to the store."""
         chance = rng.random()
-        if call in CHANGES and (chance < self.lost or (call == self.lossy and chance < 0.5)):
+        if call in CHANGES and (chance < self.lost or (call == self.lossy and chance < 0.7)):
             fault = Fault.LOST_BEFORE if rng.random() < 0.4 else Fault.LOST_AFTER
             return Fortune(fault, rng.randrange(self.latency, lease // 4 + self.latency))
         if chance < self.lost + self.refused:
@@ -105,7 +105,11 @@ def draw_chaos(rng: Random) -> Chaos:
         return chaos
     if rng.random() < 0.12:
         # Poison alone: any innocent event that is given up was wronged by the node.
-        chaos.poison = rng.choice((1, 1, 3))
+        chaos.poison = rng.choice((1, 1, 1, 3))
+        chaos.bursts = rng.random() < 0.8
+        return chaos
+    if rng.random() < 0.05:
+        chaos.lossy = "insert"
         return chaos
     chaos.slow_handlers = rng.random() < 0.35
     for name, share, most in (

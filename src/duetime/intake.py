@@ -94,10 +94,12 @@ class Intake:
         number = 0
         if node is not None:
             now = self._clock.now()
+            more = 0
             for index, row in enumerate(rows):
-                if node.may_hold(row[KIND], row[DUE_AT], now):
+                if node.may_hold(row[KIND], row[DUE_AT], now, more):
                     number = number or node.claimer.next_number()
                     rows[index] = node.claimed(row, number)
+                    more += 1
         if node is None or not number:
             return self._insert(rows, node, 0)
         node.storing(1)

@@ -123,8 +123,9 @@ class Claims:
     def take(self, most: int = 1, wait: float | None = None) -> list[Claim]:
         """Return up to `most` claims as soon as there is one.
 
-        Waits at most `wait` seconds (None: until there is one or `close` is called), then returns
-        an empty list. Raises LifecycleError when the node stops.
+        Waits at most `wait` seconds (None: until there is one), then returns an empty list; so it
+        does after `close`, which a stop of the scheduler calls. Raises LifecycleError when the node
+        alone was stopped.
         """
         deadline = None if wait is None else self._clock.boot() + int(wait * MICROS)
         with self.asking(most):

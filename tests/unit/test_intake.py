@@ -305,6 +305,13 @@ def test_what_a_node_cannot_run_is_stored_unclaimed() -> None:
         assert [one[CLAIM] for one in stand.kept()] == [0], number
 
 
+def test_one_write_does_not_claim_more_than_a_node_may_hold() -> None:
+    """Of ten events due at once in one write, a node that may hold four claims four."""
+    door = Door(node=True, claim_batch=4, max_held=4)
+    events = door.intake.insert([door.row(after=0) for _ in range(10)])
+    assert sum(1 for event in events if event.row[CLAIM]) == 4
+
+
 def test_an_existing_event_is_not_held() -> None:
     """An event that existed already is not taken over by who schedules it again."""
     door = Door(node=True)

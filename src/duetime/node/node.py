@@ -143,8 +143,11 @@ class Node:
 
     # --- what the scheduler asks ---------------------------------------------------------------
 
-    def may_hold(self, kind: str, due_at: int, now: int) -> bool:
-        """Tell whether an event that is being stored may be stored as claimed by this node."""
+    def may_hold(self, kind: str, due_at: int, now: int, more: int = 0) -> bool:
+        """Tell whether an event that is being stored may be stored as claimed by this node.
+
+        `more` is how many others are about to be, in the same write.
+        """
         if due_at > now + int(self._settings.lead * MICROS) or self.claimer.stopped:
             return False
         lane = self.lanes.get(kind)
@@ -152,9 +155,9 @@ class Node:
             lane is not None
             and lane.low is None
             and lane.handler.mode is not Mode.PULL
-            and lane.room(now, int(self._settings.lead * MICROS)) > 0
+            and lane.room(now, int(self._settings.lead * MICROS)) > more
             and self.fence.is_open(self.clock.boot())
-            and self.lanes.held() < self._settings.max_held
+            and self.lanes.held() + more < self._settings.max_held
         )
 
     def claimed(self, row: Row, number: int) -> Row:

@@ -326,12 +326,17 @@ class MysqlStore:
     def _verify(self, db: Session) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
+        have = self._steps[-1].number - len(missing)
+        if not have:
+            raise SchemaError(
+                f"{self._where()} has no tables of this program yet: run `duetime migrate`.",
+                code="schema_missing",
+            )
         if missing:
-            have = self._steps[-1].number - len(missing)
             raise SchemaError(
                 f"{self._where()} is at schema version {have}; this program needs version "
                 f"{self._steps[-1].number}: run `duetime migrate`.",
-                code="schema_older" if have else "schema_missing",
+                code="schema_older",
             )
         self.shards = self._meta(db, "shards")
 

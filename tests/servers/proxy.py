@@ -30,6 +30,7 @@ class Proxy:
         self._moving = threading.Event()
         self._moving.set()
         self._closed = False
+        self._silent: set[tuple[socket.socket, socket.socket]] = set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
@@ -41,6 +42,10 @@ class Proxy:
     def stall(self) -> None:
         """Forward nothing more in either direction until `go_on`."""
         self._moving.clear()
+
+    def stall_all(self) -> None:
+        """Forward nothing more on the connections there are; new ones are not touched."""
+        self._silent.update(self._pairs)
 
     def go_on(self) -> None:
         """Forward again."""
@@ -103,6 +108,8 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 self._moving.wait()
+                if {(source, target), (target, source)} & self._silent:
+                    continue
                 if asks and self._when is not None and self._when(data):
                     self._when = None
                     dropping.set()

@@ -176,6 +176,20 @@ def test_a_silent_server_ends_every_call(
     assert far.insert([row()]) == [None]
 
 
+def test_a_beat_does_not_wait_for_a_dead_connection(
+    make: Callable[..., MysqlStore], admin: Admin, proxy: Proxy
+) -> None:
+    """A beat on a connection that has gone silent ends soon, and the next one is sent anew."""
+    far = make(admin.address._replace(port=proxy.port).url(admin.database))
+    roll = far.beat("alpha", 0, b"{}")
+    proxy.stall_all()
+    began = time.monotonic()
+    with pytest.raises((StoreUnavailable, AnswerLost)):
+        far.beat("alpha", roll.number, b"{}")
+    assert time.monotonic() - began < 4
+    assert far.beat("alpha", roll.number, b"{}").number == roll.number
+
+
 def test_no_server_is_told_soon(make: Callable[..., MysqlStore], proxy: Proxy) -> None:
     """Where no server listens, a call ends within a few seconds and tells the address."""
     with Proxy("127.0.0.1", 9) as other:

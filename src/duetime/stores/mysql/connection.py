@@ -30,6 +30,7 @@ from duetime.stores.mysql.driver import Verdict
 from duetime.stores.mysql.session import Session
 
 __all__ = [
+    "BEAT_TIMEOUT",
     "CONNECT_TIMEOUT",
     "SINGLE",
     "STATEMENT_TIMEOUT",
@@ -41,6 +42,7 @@ __all__ = [
 
 CONNECT_TIMEOUT = 5.0  # seconds
 STATEMENT_TIMEOUT = 10.0
+BEAT_TIMEOUT = 2.0  # a beat that is later than that is better sent on a new connection
 _SERVER_SOONER = 0.5  # s: the server gives up a statement before we stop listening
 _PATIENCE = 3600.0  # s, for what people wait for: migrations, counts, checks
 _CONNECTIONS = 16
@@ -148,7 +150,7 @@ class Database:
 
     def _insist(self, work: Callable[[Session], R], pool: _Pool, way: Way) -> R:
         """Try a whole transaction up to five times, with growing pauses drawn by chance."""
-        until = self._clock.boot() + int(STATEMENT_TIMEOUT * MICROS)
+        until = self._clock.boot() + int(min(_timeout(way), STATEMENT_TIMEOUT) * MICROS)
         busy = 0
         bound = _FIRST_PAUSE
         for tries in range(_TRIES):
@@ -196,7 +198,7 @@ class Database:
                     session.close()
 
     def _connect(self, way: Way) -> Session:
-        timeout = _PATIENCE if way.patient else STATEMENT_TIMEOUT
+        timeout = _timeout(way)
         try:
             connection = driver.connect(
                 self.url, encrypted=self._tls, connect_timeout=CONNECT_TIMEOUT, timeout=timeout
@@ -268,6 +270,13 @@ class Database:
             text = f"{self.url}: an event is larger than max_allowed_packet {said}."
             return StoreError(text, code="packet_too_large")
         return StoreError(f"{self.url} refused a value or a call {said}.", code="mysql_refused")
+
+
+def _timeout(way: Way) -> float:
+    """Return how many seconds a statement may take."""
+    if way.patient:
+        return _PATIENCE
+    return BEAT_TIMEOUT if way.reserved else STATEMENT_TIMEOUT
 
 
 class _AgainError(Exception):

@@ -84,7 +84,10 @@ def test_stores_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("stores", "left_out"), [("mariadb", False), ("sqlite", True)])
-def test_what_is_left_out_is_said(stores: str, left_out: bool) -> None:  # noqa: FBT001 - a parameter
+def test_what_is_left_out_is_said(
+    stores: str,
+    left_out: bool,  # noqa: FBT001 - a parameter
+) -> None:
     """Tests of a server that is not wanted are deselected in sight; others are collected."""
     words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(

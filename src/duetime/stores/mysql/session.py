@@ -17,10 +17,11 @@ _TABLE_WAIT = 5  # s: whoever waits to alter a table makes everybody else wait
 
 
 class Session:
-    """A connection on which each statement is durable by itself, or all that `transaction` encloses.
+    """A connection: each statement is durable by itself, or all that `transaction` encloses.
 
-    It stays in the mode that was asked for last. All that a session depends on is set when it begins, so that a pooler in between may give each
-    transaction another connection, as long as it repeats those settings.
+    It stays in the mode that was asked for last. All that a session depends on is set when it
+    begins, so that a pooler in between may give each transaction another connection, as long as
+    it repeats those settings.
     """
 
     __slots__ = (

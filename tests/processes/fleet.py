@@ -20,7 +20,7 @@ from duetime.event import place_of
 from duetime.stores.sqlite import SqliteStore
 from tests.processes.oracle import Line, Log, Oracle, micros
 
-__all__ = ["SCALE", "Child", "Fleet", "scaled", "wait_until"]
+__all__ = ["SCALE", "Child", "Fleet", "crowd", "scaled", "wait_until"]
 
 ROOT = Path(__file__).parents[2]
 # 10 makes every test ten times as long: for a night, or before a release.
@@ -32,6 +32,11 @@ _LOOK = 0.005  # seconds between two looks at what is waited for
 def scaled(count: int) -> int:
     """Return a count for this run's length."""
     return max(1, int(count * SCALE))
+
+
+def crowd() -> float:
+    """Return how many processes want each processor, at least 1: all takes so much longer."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> float:

@@ -16,7 +16,7 @@ from tests.processes.fleet import SCALE, scaled, wait_until
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60 * max(1, SCALE))]
 
 HOUR = 3600 * 1_000_000  # µs
-LEASE = 1.0
+LEASE = 2.0
 
 
 class SteppingClock(SystemClock):
@@ -38,7 +38,7 @@ class World:
         self.starts: list[tuple[str, int]] = []  # id, and by how much (µs) it was early
         self.started = threading.Lock()
         settings = Settings(
-            store=f"sqlite:///{path}", lease=LEASE, beat=0.15, margin=0.3, stats_every=0.0
+            store=f"sqlite:///{path}", lease=LEASE, beat=0.3, margin=0.5, stats_every=0.0
         )
         self.nodes = [Scheduler(settings=settings, clock=self.clock) for _ in range(2)]
         self.door = stack.enter_context(Scheduler(settings=settings, clock=self.clock))
@@ -94,7 +94,7 @@ def test_a_step_forward_expires_no_lease(world: World) -> None:
     before = len(world.starts)
     world.clock.step = HOUR
     world.run_to_the_end(due)
-    world.passes(2)
+    world.passes(1.5)
     world.run_to_the_end(due)
     assert before < len(due) / 2
     assert max(early for _, early in world.starts) <= 2
@@ -106,9 +106,9 @@ def test_a_step_back_delays_by_the_step_at_most(world: World) -> None:
     due = world.schedule(scaled(600), 0.2, 2.5)
     wait_until(lambda: len(world.starts) >= 100, 10, "some were fired")
     world.clock.step = -HOUR
-    world.passes(1)
+    world.passes(0.5)
     early = len(world.starts)
-    world.passes(2)
+    world.passes(1.5)
     assert len(world.starts) == early, "fired though it is not due"
     assert early < len(due)
     fresh = world.schedule(100, 0.0, 0.5)
@@ -123,7 +123,7 @@ def test_small_steps_disturb_nothing(world: World) -> None:
     due = world.schedule(scaled(1_000), 0.2, 3)
     for turn in range(1, 12):
         world.clock.step = (-1) ** turn * (turn * 13_500_000 % 30_000_000)
-        world.passes(0.25)
+        world.passes(0.125)
     world.clock.step = 0
     world.run_to_the_end(due)
     wait_until(lambda: world.done() == len(due), 10, "all are settled")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from duetime import State
-from tests.processes.fleet import SCALE, Child, Fleet, scaled, wait_until
+from tests.processes.fleet import SCALE, Child, Fleet, crowd, scaled, wait_until
 from tests.processes.oracle import Line, repeated
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240 * max(1, SCALE))]
@@ -51,19 +52,23 @@ def not_in_flight(
 ) -> list[str]:
     """Return repeated events of which an earlier run was not in flight at the kill of its process.
 
-    In flight is what the killed process held by its claims, whether run or not.
+    In flight is what the killed process held by its claims, whether run or not; a process that
+    got no processor for a whole lease has another number since, and held nothing any more.
     """
+    numbers: dict[int, int] = {}
+    for line in fleet.oracle.lines("began"):
+        numbers[line.pid] = max(numbers.get(line.pid, 0), line.claim >> 32)
     return [
         f"{event_id}, run by {line.pid}"
         for event_id, lines in repeated(runs).items()
         for line in lines[:-1]
-        if event_id not in held.get(line.pid, ())
+        if event_id not in held.get(line.pid, ()) and line.claim >> 32 == numbers[line.pid]
     ]
 
 
 def test_fifty_kills_lose_nothing(launch: Callable[..., Fleet]) -> None:
     """Fifty kills at random points lose no event and repeat only what was in flight."""
-    fleet = launch(lease=LEASE, beat=BEAT, margin=0.5, poll=POLL, max_crashes=1000, beater=False)
+    fleet = launch(lease=3.0, beat=BEAT, margin=0.5, poll=POLL, max_crashes=1000, beater=False)
     fleet.scheduler.store.migrate()
     victims = fleet.start_ready(4, **LOAD)
     held: dict[int, dict[str, int]] = {}
@@ -117,8 +122,11 @@ def test_a_killed_node_is_replaced_in_time(launch: Callable[..., Fleet]) -> None
     victims = fleet.start_ready(6, **load)
     slowest = []
     for _ in range(scaled(5)):
-        victim = victims.pop(0)
-        held = kill_at_random(fleet, victim)
+        wait_for_more(fleet, random.randrange(20, 80))
+        victim = busiest(fleet, victims)
+        victim.kill()
+        victims.remove(victim)
+        held = held_by(fleet, victim)
         wait_for_restart(fleet, victim, held)
         waits = [
             line.at - max(victim.killed_at, held[line.id])
@@ -131,7 +139,16 @@ def test_a_killed_node_is_replaced_in_time(launch: Callable[..., Fleet]) -> None
     fleet.stop_all()
     print(f"\ntake-over at a lease of {LEASE} s: {', '.join(f'{s:.2f} s' for s in slowest)}")
     assert max(slowest) > LEASE / 2, "the kills hit nobody: this test saw nothing"
-    assert max(slowest) <= TAKE_OVER
+    assert max(slowest) <= TAKE_OVER * crowd()
+
+
+def busiest(fleet: Fleet, children: list[Child]) -> Child:
+    """Return the process that runs the most handlers at this moment."""
+    ended = {(line.id, line.claim) for line in fleet.oracle.lines("ended")}
+    running = Counter(
+        line.pid for line in fleet.oracle.lines("began") if (line.id, line.claim) not in ended
+    )
+    return max(children, key=lambda child: running[child.pid])
 
 
 def wait_for_restart(fleet: Fleet, victim: Child, held: dict[str, int]) -> None:

@@ -9,8 +9,8 @@ under a new number. What a node believes about shards and members is a hint; the
 decides who runs an event.
 
 The live nodes divide the shards by rendezvous hashing (Thaler and Ravishankar, 1996): each shard
-goes to the node with the highest hash of (node, shard), so that no one has to be elected and
-little moves when a node comes or goes.
+goes to the node with the highest hash of (node, shard) that has not yet its share, so that no one
+has to be elected, all have about the same, and little moves when a node comes or goes.
 """
 
 from __future__ import annotations
@@ -236,11 +236,16 @@ class Keeper:
 
 
 def divide(ids: list[str], shards: int) -> dict[str, tuple[int, ...]]:
-    """Return which shards each node owns, by rendezvous hashing."""
+    """Return which shards each node owns, by rendezvous hashing with an even load.
+
+    No node gets more than its share rounded up: with 32 shards, chance alone gave one of four
+    nodes 14 and another 1. Measured from 3 to 4 nodes: the least owns 8 instead of 5.0 of them,
+    and 9.5 shards move instead of 8.3.
+    """
     owned: dict[str, list[int]] = {node: [] for node in ids}
-    if ids:
-        for shard in range(shards):
-            owned[max(ids, key=lambda node: _weight(node, shard))].append(shard)
+    for shard in range(shards if ids else 0):
+        free = [node for node in ids if len(owned[node]) * len(ids) < shards]
+        owned[max(free, key=lambda node: _weight(node, shard))].append(shard)
     return {node: tuple(mine) for node, mine in owned.items()}
 
 

@@ -54,20 +54,22 @@ def test_every_shard_has_exactly_one_owner(ids: list[str], shards: int) -> None:
     assert sorted(taken) == (list(range(shards)) if ids else [])
 
 
-@given(names.filter(bool), st.integers(1, 64), st.data())
-def test_little_moves_when_a_node_goes(ids: list[str], shards: int, data: st.DataObject) -> None:
-    """When a node goes only its own shards find a new owner, and in what order is nothing."""
-    gone = data.draw(st.sampled_from(ids))
-    before, after = divide(ids, shards), divide([one for one in ids if one != gone], shards)
-    for one in after:
-        assert set(before[one]) <= set(after[one])
-    assert divide(ids[::-1], shards) == before
+@given(names.filter(bool), st.integers(1, 64))
+def test_shards_are_divided_evenly(ids: list[str], shards: int) -> None:
+    """No node has more than its share rounded up; in what order they are named is nothing."""
+    owned = divide(ids, shards)
+    assert max(map(len, owned.values())) == -(-shards // len(ids))
+    assert divide(ids[::-1], shards) == owned
 
 
-def test_shards_are_divided_about_evenly() -> None:
-    """Of 1,024 shards four nodes get a fourth each, more or less."""
-    owned = divide(["a", "b", "c", "d"], 1024)
-    assert all(180 < len(mine) < 340 for mine in owned.values())
+def test_little_moves_when_a_node_goes() -> None:
+    """Of eight nodes one goes: most shards of the others stay where they were."""
+    for gone in range(8):
+        ids = [f"node-{number}" for number in range(8)]
+        before = divide(ids, 1024)
+        after = divide([one for one in ids if one != ids[gone]], 1024)
+        stayed = sum(len(set(before[one]) & set(after[one])) for one in after)
+        assert stayed > 0.6 * 1024
 
 
 def test_the_first_beat_puts_a_node_on_the_roll() -> None:

@@ -118,3 +118,24 @@ def test_arrivals_never_exceed_the_limit(
     assert len(held) == 6
     claimed = [event for event in store.find(Filter(), 100) if event.row[9]]
     assert sorted(event.row for event in claimed) == held
+
+
+def test_a_page_sees_one_moment(
+    store: MysqlStore, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page whose events go while it is read shows them as they were when it was begun."""
+    rows = [row(T + i) for i in range(3)]
+    store.insert(rows)
+    inner = Session.column
+
+    def column(session: Session, statement: str) -> list[bytes]:
+        found = inner(session, statement)
+        monkeypatch.setattr(Session, "column", inner)
+        assert other.cancel([id_of(rows[1])]) == [Answer.CANCELLED]
+        return found
+
+    other = MysqlStore(admin.url, prefix=store.prefix)
+    monkeypatch.setattr(Session, "column", column)
+    assert [event.row for event in store.find(Filter(), 10)] == rows
+    assert [event.row for event in store.find(Filter(), 10)] == [rows[0], rows[2]]
+    other.close()

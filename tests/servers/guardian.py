@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from tests.servers.local import LocalServer
@@ -39,6 +40,16 @@ def main(kind: str, folder: str, owner: str) -> None:
     finally:
         server.stop()
         shutil.rmtree(place, ignore_errors=True)
+        if not told_to_stop.is_set():
+            _clean_up_after(place)
+
+
+def _clean_up_after(place: Path) -> None:
+    """Remove what a session that died has left; the last guardian removes the folder."""
+    for name in ("lock", f"{place.name}.pid"):
+        (place.parent / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        place.parent.rmdir()
 
 
 def _tell(path: Path, text: str) -> None:

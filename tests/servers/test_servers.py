@@ -32,9 +32,12 @@ def wait_for(path: Path, *, there: bool, seconds: float = 60) -> None:
 @pytest.fixture
 def folder(mariadb: Address) -> Path:
     """Return a folder beside the shared server's, which its user may reach."""
-    folder = Path(mariadb.socket).parents[1] / f"own-{os.getpid()}"
-    folder.mkdir()
-    folder.chmod(0o755)
+    parent = Path(mariadb.socket).parents[1] / f"own-{os.getpid()}"
+    folder = parent / "server"
+    for each in (parent, folder):
+        each.mkdir()
+        each.chmod(0o755)
+    (parent / "lock").touch()
     return folder
 
 
@@ -57,7 +60,7 @@ def test_a_server_ends_when_its_session_is_killed(
             wait_for(folder / "ready", there=True)
             session.kill()
             session.wait()
-            wait_for(folder, there=False)
+            wait_for(folder.parent, there=False)
             assert guardian.wait(10) == 0
         finally:
             guardian.send_signal(signal.SIGTERM)

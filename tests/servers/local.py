@@ -236,12 +236,12 @@ def _greets(server: LocalServer) -> bool:
 
 
 def _says_ready(server: LocalServer) -> bool:
-    """PostgreSQL marks the eighth line of its pid file."""
+    """PostgreSQL marks the eighth line of its pid file, which a killed one leaves behind."""
     try:
         lines = (server.folder / "data" / "postmaster.pid").read_text().splitlines()
     except OSError:
         return False
-    return len(lines) >= 8 and lines[7].strip() == "ready"
+    return len(lines) >= 8 and lines[0] == str(server.pid) and lines[7].strip() == "ready"
 
 
 def _clean() -> dict[str, str]:

@@ -13,6 +13,7 @@ from duetime.stores.postgres import PostgresStore
 from tests.servers.local import Address
 
 PREFIX = "duetime_"
+TABLES = ("events", "names", "dead", "nodes", "meta")
 Link = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -21,6 +22,7 @@ class Admin:
 
     def __init__(self, address: Address, database: str) -> None:
         self.address = address
+        self.database = database
         self.url = address.url(database)
         self._link = self.connect()
 
@@ -35,17 +37,17 @@ class Admin:
         self._link.close()
 
 
-def made(address: Address, database: str) -> Admin:
+def made(address: Address, database: str, options: str = "") -> Admin:
     """Make an empty database."""
     with psycopg.connect(address.url("postgres"), autocommit=True) as link:
-        link.execute(f"CREATE DATABASE {database} TEMPLATE template0".encode())
+        link.execute(f"CREATE DATABASE {database} TEMPLATE template0 {options}".encode())
     return Admin(address, database)
 
 
-def dropped(admin: Admin, database: str) -> None:
+def dropped(admin: Admin) -> None:
     admin.close()
     with psycopg.connect(admin.address.url("postgres"), autocommit=True) as link:
-        link.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+        link.execute(f"DROP DATABASE {admin.database} WITH (FORCE)".encode())
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,7 @@ def bare(postgresql: Address, worker_id: str) -> Iterator[Admin]:
     """Make a database without tables, for one test."""
     admin = made(postgresql, f"bare_{worker_id}")
     yield admin
-    dropped(admin, f"bare_{worker_id}")
+    dropped(admin)
 
 
 @pytest.fixture
@@ -81,6 +83,17 @@ def make(admin: Admin) -> Iterator[Callable[..., PostgresStore]]:
     yield make
     for store in opened:
         store.close()
+
+
+@pytest.fixture(scope="session")
+def humble(admin: Admin, worker_id: str) -> str:
+    """Return the URL for a role that may read and write our tables and no more."""
+    role = f"humble_{worker_id}"
+    tables = [prefix + table for prefix in (PREFIX, "few_") for table in TABLES]
+    admin(f"CREATE ROLE {role} LOGIN")
+    admin(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO {role}")
+    admin(f"GRANT SELECT ON {PREFIX}version, few_version TO {role}")
+    return admin.address._replace(user=role).url(admin.database)
 
 
 @pytest.fixture

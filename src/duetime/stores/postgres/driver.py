@@ -18,6 +18,7 @@ from duetime.stores.postgres.arrays import register
 
 __all__ = [
     "LIMITS",
+    "PLANNER",
     "Link",
     "TookTooLong",
     "Verdict",
@@ -39,7 +40,19 @@ LIMITS = {
     "statement_timeout": "9500ms",
     "idle_in_transaction_session_timeout": "10s",
 }
-_FIXED = {"default_transaction_isolation": "read\\ committed", "jit": "off"}
+# Whatever the planner believes of tables that fill and empty within seconds, it is to read them in
+# the order of their index and to stop at the limit. Left to itself it has read whole tables, and
+# sorted all that was due for a thousand rows of it.
+PLANNER = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_indexscan": "on",
+    "enable_nestloop": "on",
+    "jit": "off",
+}
+_ISOLATION = {"default_transaction_isolation": "read\\ committed"}
 _KEEPALIVE: dict[str, str | int] = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -81,7 +94,9 @@ def connect(
     url: StoreUrl, *, limits: bool, connect_timeout: float, statement_timeout: float
 ) -> Link:
     """Connect; with `limits`, these are sent along as start-up options. Raises psycopg.Error."""
-    options = dict(LIMITS, statement_timeout=f"{int(statement_timeout * 1000)}ms", **_FIXED)
+    options = dict(
+        LIMITS, statement_timeout=f"{int(statement_timeout * 1000)}ms", **PLANNER, **_ISOLATION
+    )
     text = " ".join(f"-c {name}={value}" for name, value in options.items())
     login = {"user": url.user, "password": url.password, "options": text if limits else ""}
     place: dict[str, str | int] = {"host": url.host, "port": url.port, "dbname": url.database}
@@ -141,6 +156,7 @@ _VERDICTS = {
     "53200": Verdict.AGAIN,  # out of memory
     "53300": Verdict.LOST,  # too many connections
     "23505": Verdict.DUPLICATE,
+    "42P07": Verdict.DUPLICATE,  # a table that another migration makes at the same moment
     "42501": Verdict.DENIED,
     "42P01": Verdict.SCHEMA,
     "42703": Verdict.SCHEMA,

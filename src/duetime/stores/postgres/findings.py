@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ __all__ = [
 
 _TABLES = ("events", "names", "dead", "nodes", "meta", "version")
 _WARN, _REFUSE = 5 * MICROS, 300 * MICROS  # how far off a clock may be
+_NO_AUTOVACUUM = re.compile(r"(?<!\.)\bautovacuum_enabled=(off|false|no|0)\b", re.IGNORECASE)
 _LONG = 60 * MICROS  # how long a transaction may be open without a word
 
 
@@ -144,7 +146,7 @@ def tables(found: Sequence[Table]) -> Iterator[Finding]:
     if unlogged:
         text = f"Unlogged: {', '.join(unlogged)}. A crash empties them: ALTER TABLE … SET LOGGED."
         yield Finding("error", "unlogged", text)
-    manual = [table.name for table in found if "autovacuum_enabled=false" in table.options]
+    manual = [table.name for table in found if _NO_AUTOVACUUM.search(table.options)]
     if manual:
         text = f"autovacuum is off for {', '.join(manual)}: RESET (autovacuum_enabled)."
         yield Finding("warning", "table_autovacuum", text)

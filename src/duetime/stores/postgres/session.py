@@ -10,7 +10,7 @@ import psycopg
 
 from duetime.event import Row
 from duetime.stores.postgres import driver
-from duetime.stores.postgres.driver import LIMITS, Link
+from duetime.stores.postgres.driver import LIMITS, PLANNER, Link
 
 __all__ = ["Parameters", "Session"]
 
@@ -35,7 +35,7 @@ class Session:
         self._binary = link.cursor(binary=True)
         self._text = link.cursor()
         self._open = False
-        values = dict(LIMITS, statement_timeout=f"{int(statement_timeout * 1000)}ms")
+        values = LIMITS | {"statement_timeout": f"{int(statement_timeout * 1000)}ms"} | PLANNER
         local = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in values.items())
         self._prologue = "" if limits else local
         self.unsure = False  # something that this call did has happened, or may have

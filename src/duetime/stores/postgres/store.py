@@ -73,7 +73,8 @@ class PostgresStore:
         Safe beside running nodes and beside another migration, and to be run again after one that
         was cut off. A lock that is not had soon is given up, so that nodes never queue behind it.
         """
-        self._alone(self._begin)
+        if self._alone(self._begin):
+            return []
         taken: list[str] = []
         while step := self._alone(self._take_step):
             taken.append(step.name)
@@ -85,26 +86,36 @@ class PostgresStore:
         except DuplicateError:  # two that make a table at once: now it is there
             return self._database.run(work, checked=False, patient=True)
 
-    def _begin(self, db: Session) -> None:
+    def _begin(self, db: Session) -> bool:
+        """Make the table of versions; tell whether there is nothing more to be done.
+
+        Then nothing is written, so that a role without rights to make tables may ask, too.
+        """
         number, is_replica, encoding, *_ = db.rows(self._sql["session"])[0]
         self._database.admit(number, encoding, is_replica=is_replica)
-        db.script(self._sql["version_table"].decode())
+        if not db.rows(self._sql["version_exists"])[0][0]:
+            db.script(self._sql["version_table"].decode())
+        if pending(self._steps, self._versions(db), self._where()):
+            return False
+        self.shards = self._meta(db, "shards")
+        return True
 
     def _take_step(self, db: Session) -> Migration | None:
         """Take one step that is missing, in a transaction of its own."""
         with db.transaction():
             db.script(self._sql["version_lock"].decode())
             steps = pending(self._steps, self._versions(db), self._where())
-            if steps:
-                db.script(steps[0].sql)
-                step = steps[0]
-                version = {"number": step.number, "name": step.name, "checksum": step.checksum}
-                db.execute(self._sql["record_version"], version | {"at": self._now(db)})
-            if len(steps) <= 1:
+            if not steps:  # another migration was quicker
+                self.shards = self._meta(db, "shards")
+                return None
+            step = steps[0]
+            db.script(step.sql)
+            version = {"number": step.number, "name": step.name, "checksum": step.checksum}
+            db.execute(self._sql["record_version"], version | {"at": self._now(db)})
+            if step is steps[-1]:
                 for name, value in (("shards", self.shards), ("issued", 0)):
                     db.execute(self._sql["set_meta"], {"name": name, "value": value})
-                self.shards = self._meta(db, "shards")
-            return steps[0] if steps else None
+            return step
 
     def check(self) -> list[Finding]:
         """Look at server, settings, tables, rights and clock; change nothing."""

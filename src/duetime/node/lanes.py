@@ -127,6 +127,7 @@ class Job:
         "rows",
         "running",
         "started_at",
+        "told",
     )
 
     def __init__(self, lane: Lane, rows: deque[Row], started_at: int) -> None:
@@ -139,6 +140,7 @@ class Job:
         self.others: deque[tuple[Row, Retry | Dead | BaseException]] = deque()
         self.dropped: list[Row] = []  # kept back by the fence
         self.lateness: list[int] = []  # µs, of each row that was begun
+        self.told = 0  # outcomes that were taken from here so far
 
 
 class Lanes:

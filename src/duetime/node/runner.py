@@ -270,7 +270,7 @@ class Runner:
             lane.moved_at = max(lane.moved_at, self._clock.now())
             done, others = self._harvest(job)
             if done or others:
-                lane.measure(len(done) + len(others), micros)
+                lane.measure(job.told, micros)
             lane.held -= len(job.dropped)
             self._tally.dropped += len(job.dropped)
             if lane.rows and lane.handler.mode in _THREADED and lane not in self._ready:
@@ -304,6 +304,7 @@ class Runner:
         done = list(_popped(job.done, len(job.done)))
         others = list(_popped(job.others, len(job.others)))
         fired = len(done) + len(others)
+        job.told += fired
         job.lane.held -= fired
         self._tally.fired += fired
         self._lateness.add(job.lateness[:fired] if job.current else job.lateness)
@@ -393,7 +394,9 @@ class Runner:
         if not rest:
             return
         lane = job.lane
-        lane.measure(max(1, len(job.done)), now - job.started_at)
+        count = job.told + len(job.done) + len(job.others)
+        if count or job.current:  # else its worker had no turn yet, which tells nothing
+            lane.measure(max(1, count), now - job.started_at)
         if not lane.rows:
             if lane.handler.mode in _THREADED:
                 self._ready.append(lane)

@@ -351,7 +351,8 @@ class Runner:
             for job in list(self._jobs):
                 if job.lane.handler.mode not in _ONE_BY_ONE or not (job.rows or job.done):
                     continue
-                if 0 <= now - job.started_at < _STUCK:  # less than 0: the clock was put back
+                # Workers read the clock after this step did; far ahead means it was put back.
+                if -_HOARDED < now - job.started_at < _STUCK:
                     again.append(job.started_at + _STUCK)
                     continue
                 self._take_back(job, now)
@@ -362,7 +363,7 @@ class Runner:
         for lane, done, others in harvests:
             self._report(lane, done, others, [])
             if lane.handler.mode in _THREADED:
-                self.feed_threads(lane.cap)
+                self.feed_threads(lane.jobs())
             else:
                 self.feed_loop(lane)
         if hoarded:
@@ -376,7 +377,7 @@ class Runner:
         again = []
         if lane.handler.mode in _THREADED and lane.running < lane.cap:
             again.append(now + _STUCK)  # a worker is about to take some, and may hang in the first
-        if 0 <= now - lane.moved_at < _HOARDED:
+        if abs(now - lane.moved_at) < _HOARDED:
             return [*again, lane.moved_at + _HOARDED]
         hoarded.extend(lane.rows.pop() for _ in range(lane.spare()))
         if lane.rows and lane.handler.mode is Mode.PULL:

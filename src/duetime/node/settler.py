@@ -211,7 +211,7 @@ class Settler:
                     closed = Range(number, batch.shards, batch.low, batch.high)
                     ranges.append((closed, len(batch.done)))
                 del self._batches[number]
-            elif batch.open < 0 or flush or (batch.done and not 0 <= now - batch.since < _PATIENCE):
+            elif batch.open < 0 or flush or (batch.done and abs(now - batch.since) >= _PATIENCE):
                 single.extend(batch.done)
                 batch.done = []
                 batch.since = 0

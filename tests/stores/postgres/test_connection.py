@@ -22,8 +22,7 @@ from duetime.errors import (
 )
 from duetime.event import CLAIM, Row, State, id_of
 from duetime.stores.contract import Answer, Death, Range, Settlement
-from duetime.stores.postgres import PostgresStore, connection, driver
-from duetime.stores.postgres.driver import Verdict
+from duetime.stores.postgres import PostgresStore, connection
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
 from tests.servers.proxy import Proxy
 from tests.stores.postgres.conftest import Admin
@@ -118,6 +117,10 @@ WRITES: dict[str, tuple[bytes, Callable[[PostgresStore], object]]] = {
         b"COMMIT\0",
         lambda store: store.insert([row(T, tail=2, name="n"), row(T, tail=3)]),
     ),
+    "cancel many": (
+        b"COMMIT\0",
+        lambda store: store.cancel([id_of(row(T, tail=10)), "held"]),
+    ),
     "cancel": (b"DELETE", lambda store: store.cancel([id_of(row(T, tail=10))])),
     "cancel named": (b"DELETE", lambda store: store.cancel(["held"])),
     "reschedule": (b"UPDATE", lambda store: store.reschedule([(id_of(row(T, tail=10)), T + 9)])),
@@ -195,13 +198,15 @@ def test_a_lost_request_is_sent_again(far: PostgresStore, proxy: Proxy) -> None:
 
 
 def test_a_change_before_a_broken_read_is_not_denied(far: PostgresStore, proxy: Proxy) -> None:
-    """When one event was taken back and the look at the next breaks, the answer is lost."""
-    fresh = row()
-    far.insert([fresh])
-    proxy.lose(lambda data: b"SELECT e.due_at" in data)
+    """When a claim was made and the read of what it holds breaks, the answer is lost."""
+    far.insert([row(T, tail=1)])
+    mine = number()
+    assert len(far.claim(mine, [0], T, T, 10)) == 1
+    far.insert([row(T, tail=2)])
+    proxy.lose(lambda data: b"SELECT due_at" in data)
     with pytest.raises(AnswerLost):
-        far.cancel([id_of(fresh), "nobody"])
-    assert far.get([id_of(fresh)]) == [None]
+        far.claim(mine, [0], T, T, 10)
+    assert len(far.claim(mine, [0], T, T, 10)) == 2
 
 
 def test_a_silent_server_ends_every_call(
@@ -457,40 +462,3 @@ def test_urls_reach_the_store_whole(make: Callable[..., PostgresStore], admin: A
     finally:
         admin('DROP OWNED BY "a@b\'"')
         admin('DROP ROLE "a@b\'"')
-
-
-class _Failure(psycopg.Error):
-    """An error with this SQLSTATE."""
-
-    def __init__(self, state: str | None) -> None:
-        super().__init__("text")
-        self.sqlstate = state
-
-
-@pytest.mark.parametrize(
-    ("state", "verdict"),
-    [
-        ("40001", Verdict.AGAIN),
-        ("40P01", Verdict.AGAIN),
-        ("55P03", Verdict.BUSY),
-        ("57014", Verdict.SLOW),
-        ("57P01", Verdict.LOST),
-        ("57P02", Verdict.LOST),
-        ("57P03", Verdict.LOST),
-        ("08000", Verdict.LOST),
-        ("08006", Verdict.LOST),
-        ("53300", Verdict.LOST),
-        ("53100", Verdict.FULL),
-        ("25006", Verdict.READ_ONLY),
-        ("23505", Verdict.DUPLICATE),
-        ("42501", Verdict.DENIED),
-        ("28P01", Verdict.DENIED),
-        ("42P01", Verdict.SCHEMA),
-        ("3D000", Verdict.DATABASE),
-        ("22021", Verdict.OTHER),
-        (None, Verdict.OTHER),
-    ],
-)
-def test_errors_are_judged(state: str | None, verdict: Verdict) -> None:
-    """Each error of the server has one meaning."""
-    assert driver.judge(_Failure(state)) is verdict

@@ -114,18 +114,23 @@ def test_a_held_row_delays_no_settlement(store: PostgresStore, admin: Admin) -> 
     assert kept(store, id_of(other)).row == other
 
 
-@pytest.mark.parametrize("named", [None, "order-1"])
-def test_a_cancel_of_a_held_row_says_so(
-    store: PostgresStore, admin: Admin, named: str | None
+@pytest.mark.parametrize("way", ["unnamed", "named", "moved"])
+@pytest.mark.parametrize("call", ["cancel", "reschedule"])
+def test_a_change_of_a_held_row_says_so(
+    store: PostgresStore, admin: Admin, way: str, call: str
 ) -> None:
-    """A cancel that would have to wait is refused within two seconds or so, and did nothing."""
-    fresh = row(name=named)
+    """A change that would have to wait is refused within two seconds or so, and did nothing."""
+    fresh = row(name="order-1" if way == "named" else None)
     store.insert([fresh])
-    with holding(admin, touch(fresh)), within(BUSY), pytest.raises(StoreUnavailable) as caught:
-        store.cancel([id_of(fresh)])
+    event_id = id_of(fresh)
+    if way == "moved":
+        store.reschedule([(event_id, T + 5)])
+    before = kept(store, event_id).row
+    with holding(admin, touch(before)), within(BUSY), pytest.raises(StoreUnavailable) as caught:
+        store.cancel([event_id]) if call == "cancel" else store.reschedule([(event_id, T + 9)])
     assert caught.value.code == "store_busy"
-    assert kept(store, id_of(fresh)).row == fresh
-    assert store.cancel([id_of(fresh)]) == [Answer.CANCELLED]
+    assert kept(store, event_id).row == before
+    assert store.cancel([event_id]) == [Answer.CANCELLED]
 
 
 def test_a_cancel_waits_for_who_is_quick(store: PostgresStore, admin: Admin) -> None:
@@ -145,7 +150,7 @@ def test_a_cancel_waits_for_who_is_quick(store: PostgresStore, admin: Admin) -> 
 @pytest.mark.parametrize("change", ["cancel", "reschedule"])
 def test_a_change_is_whole_or_nothing(store: PostgresStore, admin: Admin, change: str) -> None:
     """When one of many cannot be changed in time, none of them is."""
-    rows = [row(T + i) for i in range(6)]
+    rows = [row(T + i, name=None if i % 2 else f"n{i}") for i in range(6)]
     store.insert(rows)
     ids = [id_of(each) for each in rows]
     moves = [(each, T + SECOND) for each in ids]

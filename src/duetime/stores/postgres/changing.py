@@ -94,7 +94,14 @@ def _existing(
 
 
 def cancel(db: Session, sql: Statements, ids: Sequence[str]) -> list[Answer]:
-    """Delete unclaimed events, or say why not."""
+    """Delete unclaimed events, or say why not; all that can be, or none."""
+    if len(ids) == 1:
+        return _cancel(db, sql, ids)
+    with db.transaction():
+        return _cancel(db, sql, ids)
+
+
+def _cancel(db: Session, sql: Statements, ids: Sequence[str]) -> list[Answer]:
     answers: dict[str, Answer] = {}
     left = list(dict.fromkeys(ids))
     for _ in range(_ROUNDS):

@@ -156,7 +156,8 @@ _VERDICTS = {
     "53200": Verdict.AGAIN,  # out of memory
     "53300": Verdict.LOST,  # too many connections
     "23505": Verdict.DUPLICATE,
-    "42P07": Verdict.DUPLICATE,  # a table that another migration makes at the same moment
+    "42P07": Verdict.DUPLICATE,  # a table that another migration makes at the same moment,
+    "42710": Verdict.DUPLICATE,  # or its row type
     "42501": Verdict.DENIED,
     "42P01": Verdict.SCHEMA,
     "42703": Verdict.SCHEMA,

@@ -113,6 +113,8 @@ class Session:
             if not driver.is_lost(self._link, error):
                 self.unsure = before
             raise
+        if self._binary.rowcount == 0:
+            self.unsure = before  # it changed nothing
 
     @property
     def is_stale(self) -> bool:

@@ -83,6 +83,7 @@ OWN = {
         "insert_named": "names and rows in one statement",
         "read": "many ids in one statement, which sees one moment",
         "cancel_named": "an event and its name in one statement",
+        "claim_by_key": "engines without ctid",
         "put_again": "events and their names in one statement",
         "settle_move": "many moves and their names in one statement",
         "settings": "a server has settings to judge",

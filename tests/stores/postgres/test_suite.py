@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duetime.stores.memory import MemoryStore
-from duetime.stores.postgres import PostgresStore
+from duetime.stores.postgres import PostgresStore, driver
 from duetime.testing.store_suite import StoreSuite
 from tests.stores.postgres.conftest import Admin, empty
 from tests.stores.test_differential import CALLS, SHARDS, Call, Script, contents, visible
@@ -21,6 +21,17 @@ class TestPostgresStore(StoreSuite):
     @pytest.fixture
     def store(self, make: Callable[..., PostgresStore], humble: str) -> PostgresStore:
         return make(humble)
+
+
+class TestEngineWithoutCtid(StoreSuite):
+    """Where rows have no ctid, as on CockroachDB and YugabyteDB, every promise holds, too."""
+
+    @pytest.fixture
+    def store(
+        self, make: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+    ) -> PostgresStore:
+        monkeypatch.setattr(driver, "has_ctid", lambda engine: not engine)
+        return make()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])

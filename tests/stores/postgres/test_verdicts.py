@@ -44,3 +44,16 @@ class _Failure(psycopg.Error):
 def test_errors_are_judged(state: str | None, verdict: Verdict) -> None:
     """Each error of the server has one meaning."""
     assert driver.judge(_Failure(state)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("engine", "has"),
+    [
+        ("PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu", True),
+        ("PostgreSQL 15.12-YB-2025.1.0.0-b0 on x86_64-pc-linux-gnu", False),
+        ("CockroachDB CCL v25.2.0 (x86_64-pc-linux-gnu, built 2025/05/09)", False),
+    ],
+)
+def test_engines_without_ctid_are_known(engine: str, has: bool) -> None:  # noqa: FBT001 - a table
+    """What an engine says of itself tells whether its rows have a ctid."""
+    assert driver.has_ctid(engine) is has

@@ -62,7 +62,8 @@ class Wanted:
 
     def claim(self, db: Session) -> list[Row]:
         """Claim these rows and return them by due time."""
-        return sorted(cast(list[Row], db.changed(self._sql["claim"], self._parameters)))
+        statement = self._sql["claim" if db.has_ctid else "claim_by_key"]
+        return sorted(cast(list[Row], db.changed(statement, self._parameters)))
 
     def claimed(self, db: Session) -> list[Row]:
         """Return all rows that bear the number, whichever call has claimed them."""

@@ -237,9 +237,10 @@ class Database:
             link = self._link(timeout, limits=False)
         link.until = until
         try:
-            number, is_replica, encoding, *limits = _told(link, self._sql)
+            engine, number, is_replica, encoding, *limits = _told(link, self._sql)
             in_force = limits == [LIMITS["lock_timeout"], "read committed"]
-            session = Session(link, limits=in_force, statement_timeout=timeout)
+            has_ctid = driver.has_ctid(engine)
+            session = Session(link, limits=in_force, statement_timeout=timeout, has_ctid=has_ctid)
             if checked:
                 self.admit(number, encoding, is_replica=is_replica)
                 self._check(session)

@@ -23,6 +23,7 @@ __all__ = [
     "TookTooLong",
     "Verdict",
     "connect",
+    "has_ctid",
     "is_lost",
     "is_stale",
     "judge",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+_WITHOUT_CTID = re.compile("CockroachDB|-YB-")  # they speak this language over stores of their own
 _clock = SystemClock()
 
 # What the server watches over: a lock that is not had soon is given up and asked for again, and a
@@ -111,6 +113,11 @@ def connect(
     )
     register(link)
     return link
+
+
+def has_ctid(engine: str) -> bool:
+    """Tell from its `version()` whether an engine can say where a row lies."""
+    return not _WITHOUT_CTID.search(engine)
 
 
 def is_stale(link: Link) -> bool:

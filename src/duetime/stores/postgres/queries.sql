@@ -38,7 +38,7 @@ SELECT value FROM {prefix}meta WHERE name = %(name)s;
 -- name: session
 -- Asked of each new connection: the version, whether it is a replica, and whether the limits that
 -- were sent as start-up options are in force (a pooler in between may have dropped them).
-SELECT current_setting('server_version_num')::int, pg_is_in_recovery(),
+SELECT version(), current_setting('server_version_num')::int, pg_is_in_recovery(),
        current_setting('server_encoding'), current_setting('lock_timeout'),
        current_setting('default_transaction_isolation');
 
@@ -227,6 +227,29 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE {prefix}events e SET claim = %(number)s::bigint, attempt = e.attempt + 1
 WHERE e.ctid = ANY(ARRAY(SELECT at FROM picked)) AND e.claim = 0
+RETURNING e.due_at, e.tail, e.shard, e.name, e.kind, e.payload, e.attempt, e.failures, e.crashes,
+          e.claim, e.created_at, e.history;
+
+-- name: claim_by_key
+-- For engines that speak this language and have no ctid (CockroachDB, YugabyteDB): the picked rows
+-- are found again by their keys, each once. On PostgreSQL 54,000 to 64,000 rows/s, a third of the
+-- other.
+WITH picked AS MATERIALIZED (
+    SELECT e.shard, e.due_at, e.tail
+    FROM unnest(%(shards)s::smallint[]) AS s(shard)
+         CROSS JOIN LATERAL (
+             SELECT i.shard, i.due_at, i.tail FROM {prefix}events i
+             WHERE i.shard = s.shard AND i.due_at BETWEEN %(low)s::bigint AND %(high)s::bigint
+               AND i.claim = 0 AND i.crashes BETWEEN %(least)s::int AND %(most)s::int
+               AND (%(only)s::text[] IS NULL OR i.kind = ANY(%(only)s::text[]))
+               AND i.kind <> ALL(%(without)s::text[])
+             ORDER BY i.due_at, i.tail LIMIT %(limit)s::bigint
+             FOR UPDATE SKIP LOCKED) e
+    LIMIT %(limit)s::bigint
+)
+UPDATE {prefix}events e SET claim = %(number)s::bigint, attempt = e.attempt + 1
+FROM picked p
+WHERE e.shard = p.shard AND e.due_at = p.due_at AND e.tail = p.tail AND e.claim = 0
 RETURNING e.due_at, e.tail, e.shard, e.name, e.kind, e.payload, e.attempt, e.failures, e.crashes,
           e.claim, e.created_at, e.history;
 

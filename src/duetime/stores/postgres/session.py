@@ -27,10 +27,13 @@ class Session:
     session then keeps nothing that the next transaction on another server connection would miss.
     """
 
-    __slots__ = ("_binary", "_link", "_open", "_prologue", "_text", "unsure")
+    __slots__ = ("_binary", "_link", "_open", "_prologue", "_text", "has_ctid", "unsure")
 
-    def __init__(self, link: Link, *, limits: bool, statement_timeout: float) -> None:
+    def __init__(
+        self, link: Link, *, limits: bool, statement_timeout: float, has_ctid: bool
+    ) -> None:
         """Take over a new connection; `limits` says that they were set for all of it."""
+        self.has_ctid = has_ctid  # whether the engine can be told where a row lies
         self._link = link
         self._binary = link.cursor(binary=True)
         self._text = link.cursor()

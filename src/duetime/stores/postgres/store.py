@@ -14,6 +14,7 @@ from duetime.stores import rules
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
+    Changes,
     Counts,
     Due,
     Filter,
@@ -91,7 +92,7 @@ class PostgresStore:
 
         Then nothing is written, so that a role without rights to make tables may ask, too.
         """
-        number, is_replica, encoding, *_ = db.rows(self._sql["session"])[0]
+        _, number, is_replica, encoding, *_ = db.rows(self._sql["session"])[0]
         self._database.admit(number, encoding, is_replica=is_replica)
         if not db.rows(self._sql["version_exists"])[0][0]:
             db.script(self._sql["version_table"].decode())
@@ -145,6 +146,10 @@ class PostgresStore:
         return self._change(
             moves, lambda db: changing.reschedule(db, self._sql, moves, self.shards)
         )
+
+    def within(self, connection: object) -> Changes:
+        """Refuse: no transaction is shared."""
+        raise rules.unfit("no transaction on PostgreSQL is shared: schedule without it.")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

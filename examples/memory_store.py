@@ -14,10 +14,11 @@ from threading import Event as Signal
 from threading import RLock
 from typing import Any, NamedTuple
 
-from duetime import Answer, Counts, Event, Member, Scheduler, State
+from duetime import Answer, Counts, Event, InvalidInput, Member, Scheduler, State
 from duetime.event import PARKING, Row, id_of
 from duetime.stores.contract import (
     ALL_KINDS,
+    Changes,
     Death,
     Due,
     Filter,
@@ -97,6 +98,10 @@ class DictStore:
         row = self._rows[event_id]
         self._put(row, due_at=due_at, shard=self._home(row))
         return Answer.RESCHEDULED
+
+    def within(self, connection: object) -> Changes:
+        told = f"A dictionary has no part in the transaction of a {type(connection).__name__}."
+        raise InvalidInput(told, code="within_invalid", field="within")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         with self._lock:

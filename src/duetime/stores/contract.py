@@ -24,6 +24,7 @@ from duetime.event import Event, Row, State
 __all__ = [
     "ALL_KINDS",
     "Answer",
+    "Changes",
     "Counts",
     "Death",
     "Due",
@@ -178,6 +179,30 @@ def owner_of(claim: int) -> int:
     return claim >> 32
 
 
+class Changes(Protocol):
+    """The store's methods of these names, inside a transaction of the caller's.
+
+    They mean and answer the same, but are executed on the caller's connection, in the transaction
+    that is open there. They never commit, roll it back or leave a setting changed: until the
+    caller commits nothing has happened for anybody else, and after a rollback nothing ever has.
+    A call that raises leaves the transaction as it was before the call and fit to be gone on
+    with, where the database can do that; where it cannot, the message says so. What another open
+    transaction holds is waited for as long as the caller's connection waits, at most; after that
+    StoreUnavailable with the code `store_busy` is raised. `AnswerLost` never comes: as long as
+    the caller has not committed, nothing has happened. Rows must not carry a claim: the commit
+    may come late, or never.
+    """
+
+    def insert(self, rows: Sequence[Row]) -> list[Event | None]:
+        """As `Store.insert`: None where it is stored, or the event that has the id."""
+
+    def cancel(self, ids: Sequence[str]) -> list[Answer]:
+        """As `Store.cancel`."""
+
+    def reschedule(self, moves: Sequence[tuple[str, int]]) -> list[Answer]:
+        """As `Store.reschedule`."""
+
+
 class Store(Protocol):
     """Where events wait. `duetime.testing.StoreSuite` is the definition of a right one."""
 
@@ -209,6 +234,16 @@ class Store(Protocol):
         """Move unclaimed events to new due times: RESCHEDULED, IN_FLIGHT, UNKNOWN or DEAD.
 
         A parked event leaves the parking shard. The shard is otherwise kept.
+        """
+
+    def within(self, connection: object) -> Changes:
+        """Return what may be done inside the transaction that is open on a connection.
+
+        `connection` is of the driver's level (`duetime.within` has unwrapped it): what PEP 249
+        calls a connection, of any driver, or apsw's. Raises InvalidInput, code `within_invalid`,
+        for one that cannot be used: of another kind of database, closed, without an open
+        transaction, or in one that has failed; the message says what to do. A database that is of
+        the right kind but lacks the tables is a SchemaError when the first change is made.
         """
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:

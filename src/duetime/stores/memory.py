@@ -18,6 +18,7 @@ from duetime.stores import rules
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
+    Changes,
     Counts,
     Death,
     Due,
@@ -117,6 +118,10 @@ class MemoryStore:
         self._take(_place(row))
         self._put((due_at, row[1], shard, rules.name_after(row, shard, due_at), *row[4:]))
         return Answer.RESCHEDULED
+
+    def within(self, connection: object) -> Changes:
+        """Refuse: a store in memory shares no transaction."""
+        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from duetime.errors import StoreError
+from duetime.errors import InvalidInput, StoreError
 from duetime.event import PARKING, Event, Row, State, id_of
 from duetime.stores.contract import Answer, Death
 
@@ -14,6 +14,7 @@ __all__ = [
     "place_taken",
     "redriven",
     "refusal",
+    "unfit",
     "with_note",
 ]
 
@@ -75,3 +76,8 @@ def place_taken() -> StoreError:
         "Another event lies at the same shard, due time and tail: draw the tail at random.",
         code="place_taken",
     )
+
+
+def unfit(reason: str) -> InvalidInput:
+    """Return the error for a connection whose transaction cannot be shared; `reason` advises."""
+    return InvalidInput(f"within: {reason}", code="within_invalid", field="within")

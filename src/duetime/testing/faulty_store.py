@@ -11,6 +11,7 @@ from duetime.event import Event, Row
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
+    Changes,
     Counts,
     Due,
     Filter,
@@ -112,6 +113,10 @@ class FaultyStore:
     def reschedule(self, moves: Sequence[tuple[str, int]]) -> list[Answer]:
         """Reschedule, or fail as planned."""
         return self._change("reschedule", lambda: self.inner.reschedule(moves))
+
+    def within(self, connection: object) -> Changes:
+        """Pass on: what fails there fails in the caller's transaction."""
+        return self.inner.within(connection)
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Redrive, or fail as planned."""

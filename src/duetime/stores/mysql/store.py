@@ -15,6 +15,7 @@ from duetime.stores import rules
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
+    Changes,
     Counts,
     Due,
     Filter,
@@ -161,6 +162,10 @@ class MysqlStore:
         return self._change(
             moves, lambda db: changing.reschedule(db, self._sql, moves, self.shards)
         )
+
+    def within(self, connection: object) -> Changes:
+        """Refuse: no transaction is shared."""
+        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

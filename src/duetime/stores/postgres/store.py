@@ -149,7 +149,7 @@ class PostgresStore:
 
     def within(self, connection: object) -> Changes:
         """Refuse: no transaction is shared."""
-        raise rules.unfit("no transaction on PostgreSQL is shared: schedule without it.")
+        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -9,9 +9,11 @@ import apsw
 from duetime.clock import Clock, SystemClock
 from duetime.errors import ConfigError, SchemaError
 from duetime.event import Event, Row
+from duetime.stores import rules
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
+    Changes,
     Counts,
     Due,
     Filter,
@@ -124,6 +126,10 @@ class SqliteStore:
         """Move unclaimed events to new due times; see the contract."""
         with self._database.writing() as db:
             return [changing.reschedule(db, self._sql, *move, self.shards) for move in moves]
+
+    def within(self, connection: object) -> Changes:
+        """Refuse: no transaction is shared."""
+        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -19,14 +19,16 @@ class Done(msgspec.Struct, frozen=True):
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """Again: at a time, after a delay, or (with neither) by the kind's backoff.
 
-    It counts against the kind's retries. `payload`, where given, replaces the event's payload;
-    `error` is a text for the history.
+    It counts against the kind's retries, unless `counted` is false: for what was not even tried,
+    because what it needs was busy. `payload`, where given, replaces the event's payload; `error`
+    is a text for the history (without it, one that is not counted leaves no entry there).
     """
 
     at: datetime | None = None
     after: timedelta | float | None = None  # timedelta, or seconds
     payload: Any = UNCHANGED
     error: str | None = None
+    counted: bool = True
 
 
 class Dead(msgspec.Struct, frozen=True):

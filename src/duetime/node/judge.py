@@ -52,8 +52,9 @@ def judge(
 ) -> Move | Death:
     """Return what becomes of an event whose attempt did not end as done.
 
-    Anything raised is a failure; Retry counts like one; both are given up when the backoff is
-    exhausted. A Retry that cannot be understood is a failure too, never a loss.
+    Anything raised is a failure; Retry counts like one, unless it says otherwise; both are given
+    up when the backoff is exhausted. A Retry that cannot be understood is a failure too, never a
+    loss.
     """
     failures = row[FAILURES] + 1
     if isinstance(result, Dead):
@@ -63,20 +64,24 @@ def judge(
     if isinstance(result, CorruptPayload) and not _is_readable(row):
         history = note(row[HISTORY], now, row[ATTEMPT], "dead", str(result), rules.kept)
         return Death(row, now, str(result), failures, history)
-    payload, due, error = row[PAYLOAD], None, None
+    payload, due, error, tried = row[PAYLOAD], None, None, True
     if isinstance(result, Retry):
         try:
             due = _asked(result, now)
             if result.payload is not UNCHANGED:
                 payload = codec.encode(result.payload, rules.max_payload)
             error = None if result.error is None else _said(result.error)
+            tried = bool(result.counted)
         except Exception as fault:  # noqa: BLE001 - a field of the wrong type fails in any way
             error = describe(fault)
     else:
         error = describe(result)
+    failures -= not tried
     outcome = "retry" if isinstance(result, Retry) else "failed"
-    history = note(row[HISTORY], now, row[ATTEMPT], outcome, error, rules.kept)
-    if backoff.exhausted(failures):
+    history = row[HISTORY]
+    if tried or error is not None:
+        history = note(history, now, row[ATTEMPT], outcome, error, rules.kept)
+    if tried and backoff.exhausted(failures):
         reason = f"given up after {failures} attempts" + (f": {error}" if error else "")
         return Death(row, now, _cut(reason), failures, history)
     if due is None:

@@ -151,6 +151,22 @@ def test_a_bare_retry_uses_the_backoff() -> None:
     assert "error" not in history(change)[0]
 
 
+def test_what_was_not_tried_does_not_count() -> None:
+    """A Retry that is not counted is no failure, never exhausts, and leaves no entry unasked."""
+    tired = row(attempt=3, failures=2, claim=9)
+    change = move(Retry(after=5, counted=False), tired)
+    assert (change.due_at, change.failures, change.history) == (NOW + 5 * MICROS, 2, None)
+    (entry,) = history(move(Retry(after=5, counted=False, error="busy"), tired))
+    assert entry["error"] == "busy"
+    assert verdict(Retry(after=5), tired).failures == 3
+
+
+@pytest.mark.parametrize("after", [-1, "soon"])
+def test_a_retry_that_makes_no_sense_counts_always(after: Any) -> None:
+    """What cannot be understood is a failure, even where it says that it is none."""
+    assert move(Retry(after=after, counted=False)).failures == 1
+
+
 def test_retry_replaces_the_payload_on_request_only() -> None:
     """A payload given to Retry is the next attempt's; None is a payload, and silence is not."""
     assert move(Retry(payload={"n": 2})).payload == b'{"n":2}'

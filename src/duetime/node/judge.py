@@ -78,16 +78,16 @@ def judge(
         error = describe(result)
     failures -= not tried
     outcome = "retry" if isinstance(result, Retry) else "failed"
-    history = row[HISTORY]
+    entries = row[HISTORY]
     if tried or error is not None:
-        history = note(history, now, row[ATTEMPT], outcome, error, rules.kept)
+        entries = note(entries, now, row[ATTEMPT], outcome, error, rules.kept)
     if tried and backoff.exhausted(failures):
         reason = f"given up after {failures} attempts" + (f": {error}" if error else "")
-        return Death(row, now, _cut(reason), failures, history)
+        return Death(row, now, _cut(reason), failures, entries)
     if due is None:
         due = now + backoff.delay(failures, rules.random)
     return Move(
-        row, _home(row, rules.shards), due, payload, row[ATTEMPT], failures, row[CRASHES], history
+        row, _home(row, rules.shards), due, payload, row[ATTEMPT], failures, row[CRASHES], entries
     )
 
 

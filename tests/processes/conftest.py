@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.processes.fleet import Fleet
+from tests.processes.places import Place
 
 
 @pytest.fixture
@@ -16,10 +17,10 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """Make fleets, each in a folder of its own, with the settings that the test gives."""
     fleets: list[Fleet] = []
 
-    def make(database: Path | None = None, **settings: Any) -> Fleet:
+    def make(place: Place | None = None, **settings: Any) -> Fleet:
         folder = tmp_path / str(len(fleets))
         folder.mkdir()
-        fleets.append(Fleet(folder, database, **settings))
+        fleets.append(Fleet(folder, place, **settings))
         return fleets[-1]
 
     yield make

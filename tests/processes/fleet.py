@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
-
-from duetime import Counts, Event, Scheduler, Settings
+from duetime import Counts, Event, Scheduler, Settings, State
 from duetime.event import place_of
-from duetime.stores.sqlite import SqliteStore
 from tests.processes.oracle import Line, Log, Oracle, micros
+from tests.processes.places import FilePlace, Place, found
 
 __all__ = ["SCALE", "Child", "Fleet", "crowd", "scaled", "wait_until"]
 
@@ -81,11 +78,11 @@ class Child:
 
 
 class Fleet:
-    """Processes on one SQLite file, with one log that judges them all."""
+    """Processes on one database, with one log that judges them all."""
 
-    def __init__(self, folder: Path, database: Path | None = None, **settings: Any) -> None:
+    def __init__(self, folder: Path, place: Place | None = None, **settings: Any) -> None:
         self.folder = folder
-        self.database = database or folder / "events.db"
+        self.place = place or FilePlace(folder / "events.db")
         self.settings: dict[str, Any] = {"stats_every": 0.0, **settings}
         self.oracle = Oracle(folder / "oracle.log")
         self.log = Log(folder / "oracle.log")
@@ -93,24 +90,35 @@ class Fleet:
         self.scheduler = Scheduler(settings=Settings(**self._all_settings()))
 
     def _all_settings(self) -> dict[str, Any]:
-        return {"store": f"sqlite:///{self.database}", **self.settings}
+        return {"store": self.place.url, **self.settings}
 
-    def start(self, role: str = "node", *, settings: Any = None, **plan: Any) -> Child:
-        """Start a process of `child.py` and return it; `ready` waits for it."""
+    def start(
+        self,
+        role: str = "node",
+        *,
+        settings: Any = None,
+        environ: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+        **plan: Any,
+    ) -> Child:
+        """Start a process of `child.py` and return it; `ready` waits for it.
+
+        `settings` and `environ` are added to the fleet's; `within` is a command that runs it.
+        """
         everything = {
             "role": role,
             "log": str(self.folder / "oracle.log"),
             "settings": {**self._all_settings(), **(settings or {})},
             **plan,
         }
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("DUETIME_")}
-        environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("DUETIME_")}
+        clean["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
         errors = self.folder / f"stderr-{len(self.children)}.log"
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.processes.child", json.dumps(everything)],
+                [*within, sys.executable, "-m", "tests.processes.child", json.dumps(everything)],
                 cwd=self.folder,
-                env=environ,
+                env={**clean, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -204,21 +212,26 @@ class Fleet:
 
     def execute(self, sql: str, *bindings: Any) -> list[Any]:
         """Return the first column of what SQL answers; tables are named without their prefix."""
-        connection = apsw.Connection(str(self.database))
-        try:
-            connection.set_busy_timeout(10_000)
-            tables = re.sub(r"\b(events|nodes|names|dead|meta)\b", r"duetime_\1", sql)
-            return [row[0] for row in connection.execute(tables, bindings)]
-        finally:
-            connection.close()
+        return [row[0] for row in self.place.rows(sql, *bindings)]
+
+    def numbers(self, child: Child) -> set[int]:
+        """Return the node numbers that a process has, or had when it last wrote something down."""
+        said = {line.claim >> 32 for line in self.oracle.lines("began") if line.pid == child.pid}
+        roll = self.place.rows("SELECT number, info FROM nodes")
+        return said | {number for number, info in roll if json.loads(info)["pid"] == child.pid}
+
+    def held_by(self, child: Child) -> dict[str, int]:
+        """Return what a process holds by its claims, killed or not: due times (µs) by id."""
+        numbers = self.numbers(child)
+        return {
+            event.id: event.row[0]
+            for event in self.scheduler.find(limit=1000, state=State.CLAIMED)
+            if event.token[0] >> 32 in numbers
+        }
 
     def integrity(self) -> list[str]:
         """Return what `duetime check` finds wrong."""
-        store = SqliteStore(str(self.database))
-        try:
-            return [f"{one.name}: {one.text}" for one in store.check() if one.level == "error"]
-        finally:
-            store.close()
+        return found(self.place)
 
     def close(self) -> None:
         """Leave no process and no open file behind."""

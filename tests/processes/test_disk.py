@@ -18,6 +18,7 @@ from duetime import StoreFull
 from duetime.stores.sqlite import SqliteStore
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import repeated
+from tests.processes.places import FilePlace
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
@@ -92,7 +93,7 @@ def test_a_full_disk_loses_nothing(small_disk: SmallDisk, launch: Callable[..., 
 
     The node is never started again.
     """
-    fleet = launch(small_disk.folder / "events.db")
+    fleet = launch(FilePlace(small_disk.folder / "events.db"))
     fleet.scheduler.store.migrate()
     small_disk.limit(fleet)
     (node,) = fleet.start_ready(1)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from duetime import State
 from tests.processes.fleet import SCALE, Child, Fleet, crowd, scaled, wait_until
 from tests.processes.oracle import Line, repeated
 
@@ -23,22 +22,11 @@ TAKE_OVER = LEASE + POLL + 1.0 + 0.5
 LOAD: dict[str, Any] = {"feed": 60, "kind": "note", "nap": 0.02, "spread": 0.4}
 
 
-def held_by(fleet: Fleet, child: Child) -> dict[str, int]:
-    """Return what a killed process still holds by its claims: due times (µs) by id."""
-    numbers = {line.claim >> 32 for line in fleet.oracle.lines("began") if line.pid == child.pid}
-    numbers |= set(fleet.execute("SELECT number FROM nodes WHERE info ->> 'pid' = ?", child.pid))
-    return {
-        event.id: event.row[0]
-        for event in fleet.scheduler.find(limit=1000, state=State.CLAIMED)
-        if event.token[0] >> 32 in numbers
-    }
-
-
 def kill_at_random(fleet: Fleet, child: Child) -> dict[str, int]:
     """Kill a process after a random number of further starts; return what it held."""
     wait_for_more(fleet, random.randrange(10, 80))
     child.kill()
-    return held_by(fleet, child)
+    return fleet.held_by(child)
 
 
 def wait_for_more(fleet: Fleet, starts: int) -> None:
@@ -111,7 +99,7 @@ def kill_all(fleet: Fleet) -> dict[int, dict[str, int]]:
         child.signal(signal.SIGKILL)
     for child in everyone:
         child.kill()
-    return {child.pid: held_by(fleet, child) for child in everyone}
+    return {child.pid: fleet.held_by(child) for child in everyone}
 
 
 def test_a_killed_node_is_replaced_in_time(launch: Callable[..., Fleet]) -> None:
@@ -126,7 +114,7 @@ def test_a_killed_node_is_replaced_in_time(launch: Callable[..., Fleet]) -> None
         victim = busiest(fleet, victims)
         victim.kill()
         victims.remove(victim)
-        held = held_by(fleet, victim)
+        held = fleet.held_by(victim)
         wait_for_restart(fleet, victim, held)
         waits = [
             line.at - max(victim.killed_at, held[line.id])

@@ -112,7 +112,7 @@ def corrupt(fleet: Fleet, columns: dict[str, Any]) -> str:
     """Write one row as no program of ours would; return its id."""
     row = {**EVENT, **COUNTS, "due_at": 1_000_000, "tail": random.getrandbits(59), **columns}
     names, marks = ", ".join(row), ", ".join("?" * len(row))
-    connection = apsw.Connection(str(fleet.database))
+    connection = apsw.Connection(fleet.place.url.removeprefix("sqlite:///"))
     connection.set_busy_timeout(10_000)
     connection.execute(f"INSERT INTO duetime_events({names}) VALUES ({marks})", tuple(row.values()))
     if row["name"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -14,6 +13,8 @@ __all__ = ["StoreUrl", "parse_store", "redact"]
 _SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
 _FILES = ("ssl_ca", "ssl_cert", "ssl_key")
 _EMBEDDED = ("sqlite", "memory")
+# What may follow the plus sign of sqlite, and the scheme that it makes.
+_LIBRARIES = {"": "sqlite", "apsw": "sqlite", "sqlite3": "sqlite+sqlite3"}
 _POSTGRES_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _POSTGRES_FILES = ("sslrootcert", "sslcert", "sslkey")
 
@@ -39,7 +40,9 @@ _SERVERS = {
 class StoreUrl(NamedTuple):
     """Where the events are; its password shows in no repr."""
 
-    scheme: str  # "sqlite", "memory", "mysql" (MariaDB too) or "postgresql"
+    # "sqlite", "sqlite+sqlite3" (by the standard library), "memory", "mysql" (MariaDB too) or
+    # "postgresql"
+    scheme: str
     path: str = ""  # of the file; empty for all but sqlite
     host: str = ""
     port: int = 0
@@ -86,12 +89,12 @@ def parse_store(url: str) -> StoreUrl:
         return StoreUrl("memory")
     if scheme == "memory":
         raise _bad_url(url, "memory:// stands alone, with nothing behind it")
-    if scheme != "sqlite":
-        near = _near(name, [*_EMBEDDED, *_SERVERS])
-        raise _bad_url(
-            url, near or "the scheme must be sqlite, memory, mysql, mariadb or postgresql"
-        )
-    return StoreUrl("sqlite", _path(url, rest))
+    if name == "sqlite":
+        if driver not in _LIBRARIES or (plus and not driver):
+            raise _bad_url(url, "the library is apsw, as without a plus sign, or sqlite3")
+        return StoreUrl(_LIBRARIES[driver], _path(url, rest))
+    near = _near(name, [*_EMBEDDED, *_SERVERS])
+    raise _bad_url(url, near or "the scheme must be sqlite, memory, mysql, mariadb or postgresql")
 
 
 def _path(url: str, rest: str) -> str:
@@ -164,6 +167,8 @@ def _has_control(text: str) -> bool:
 
 
 def _near(name: str, names: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for a message
+
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else ""
 

@@ -74,7 +74,7 @@ def limit_pages(fleet: Fleet, pages: int) -> None:
     store = fleet.scheduler.store
     assert isinstance(store, SqliteStore)
     with store._database.writing() as db:
-        db.pragma("max_page_count", pages)
+        db.rows(f"PRAGMA max_page_count = {pages}")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,20 +214,22 @@ def contents(store: Store) -> Any:
 
 
 @contextmanager
-def sqlite() -> Iterator[SqliteStore]:
+def sqlite(library: str) -> Iterator[SqliteStore]:
     with tempfile.TemporaryDirectory() as directory:
-        store = SqliteStore(str(Path(directory) / "x.db"), shards=SHARDS, synchronous="NORMAL")
+        path = str(Path(directory) / "x.db")
+        store = SqliteStore(path, library=library, shards=SHARDS, synchronous="NORMAL")
         store.migrate()
         yield store
         store.close()
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(CALLS, min_size=5, max_size=40))
-def test_the_same_calls_give_the_same_answers(calls: list[Call]) -> None:
+@pytest.mark.parametrize("library", ["apsw", "sqlite3"])
+@settings(max_examples=100, deadline=None)
+@given(calls=st.lists(CALLS, min_size=5, max_size=40))
+def test_the_same_calls_give_the_same_answers(library: str, calls: list[Call]) -> None:
     """Any sequence of calls shows the same on SQLite as on the reference model."""
     model, script = MemoryStore(SHARDS), Script()
-    with sqlite() as store:
+    with sqlite(library) as store:
         for name, drawn in calls:
             make = script.next(name, drawn)
             expected = make(model)

@@ -21,12 +21,17 @@ def test_memory_is_opened_by_its_url() -> None:
     assert store.shards == 9
 
 
-def test_a_file_is_opened_by_its_url(path: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "through"),
+    [("sqlite", "apsw"), ("sqlite+apsw", "apsw"), ("sqlite+sqlite3", "sqlite3")],
+)
+def test_a_file_is_opened_by_its_url(path: str, scheme: str, through: str) -> None:
     """A URL of sqlite:// is a file with the settings' namespace; only `create` makes its tables."""
-    settings = Settings(store=f"sqlite:///{path}", namespace="shop", shards=9)
+    settings = Settings(store=f"{scheme}:///{path}", namespace="shop", shards=9)
     store = open_store(settings)
     assert isinstance(store, SqliteStore)
     assert (store.path, store.prefix) == (path, "shop_")
+    assert store._database.driver.name == through
     assert not Path(path).exists()
     made = open_store(settings, create=True)
     assert made.get(["x"]) == store.get(["x"]) == [None]
@@ -35,11 +40,11 @@ def test_a_file_is_opened_by_its_url(path: str) -> None:
     store.close()
 
 
-def test_other_versions_are_left_to_migrate(store: SqliteStore, path: str) -> None:
+def test_other_versions_are_left_to_migrate(store: SqliteStore, path: str, library: str) -> None:
     """Tables of another version are not touched by opening."""
-    with_steps(path, "CREATE TABLE second(x)").migrate()
+    with_steps(path, library, "CREATE TABLE second(x)").migrate()
     with pytest.raises(SchemaError) as error:
-        open_store(Settings(store=f"sqlite:///{path}"), create=True)
+        open_store(Settings(store=f"sqlite+{library}:///{path}"), create=True)
     assert error.value.code == "schema_newer"
 
 

@@ -18,8 +18,8 @@ def row(tail: int, name: str | None = None) -> Row:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(str(tmp_path / "events.db"), shards=4)
+def store(tmp_path: Path, library: str) -> Iterator[SqliteStore]:
+    store = SqliteStore(str(tmp_path / "events.db"), library=library, shards=4)
     store.migrate()
     yield store
     store.close()

@@ -69,14 +69,14 @@ def test_a_forked_child_is_refused(store: SqliteStore, path: str) -> None:
     assert Path(path + "-wal").exists()
 
 
-def test_the_stores_clock_is_the_machines(path: str) -> None:
+def test_the_stores_clock_is_the_machines(path: str, library: str) -> None:
     """The store's time is the wall clock that it was given."""
 
     class Stopped(SystemClock):
         def wall(self) -> int:
             return T
 
-    store = SqliteStore(path, clock=Stopped())
+    store = SqliteStore(path, library=library, clock=Stopped())
     store.migrate()
     assert store.time() == T
     assert store.beat("a", 0, b"").now == T
@@ -89,7 +89,7 @@ def test_only_what_must_outlast_a_power_cut_waits_for_the_disk(store: SqliteStor
 
     def level() -> object:
         assert database._writer is not None
-        return database._writer.pragma("synchronous")
+        return database._writer.rows("PRAGMA synchronous")[0][0]
 
     full, normal = 2, 1
     roll = store.beat("node", 0, b"{}")

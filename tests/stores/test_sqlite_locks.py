@@ -18,33 +18,36 @@ from duetime.errors import (
 from duetime.event import Row
 from duetime.stores.contract import Answer, Filter, Kinds
 from duetime.stores.sqlite import SqliteStore
+from duetime.stores.sqlite.driver import Connection, driver_named
 from duetime.testing.promises.given import T, kept, number, row
 from tests.stores.conftest import code_of
 
 
-def test_a_locked_file_is_waited_for_in_vain(store: SqliteStore, other: apsw.Connection) -> None:
+def test_a_locked_file_is_waited_for_in_vain(store: SqliteStore, other: Connection) -> None:
     """Locked longer than the time-out, a write says that it did not happen; later it does."""
-    other.execute("BEGIN IMMEDIATE")
+    other.run("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable) as error:
         store.insert([row(name="a")])
     assert code_of(error) == "sqlite_busy"
-    other.execute("ROLLBACK")
+    other.run("ROLLBACK")
     assert store.get(["a"]) == [None]
     assert store.insert([row(name="a")]) == [None]
 
 
-def test_waiting_is_in_short_pauses(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_in_short_pauses(
+    path: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A writer looks for the lock again every 0.5 to 5 ms, and writes once it is free."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, library=library)
     store.migrate()
-    other = apsw.Connection(path)
-    other.execute("BEGIN IMMEDIATE")
+    other = driver_named(library).connect(path, lambda _: False)
+    other.run("BEGIN IMMEDIATE")
     pauses: list[int] = []
 
     def pause(_: SystemClock, micros: int) -> None:
         pauses.append(micros)
         if len(pauses) == 50:
-            other.execute("ROLLBACK")
+            other.run("ROLLBACK")
 
     monkeypatch.setattr(SystemClock, "sleep", pause)
     assert store.insert([row()]) == [None]
@@ -54,28 +57,28 @@ def test_waiting_is_in_short_pauses(path: str, monkeypatch: pytest.MonkeyPatch) 
     other.close()
 
 
-def test_reads_wait_for_nobody(store: SqliteStore, other: apsw.Connection) -> None:
+def test_reads_wait_for_nobody(store: SqliteStore, other: Connection) -> None:
     """While another writes, every read answers from the last commit."""
     store.insert([row(name="a")])
-    other.execute("BEGIN IMMEDIATE; DELETE FROM duetime_events")
+    other.run("BEGIN IMMEDIATE; DELETE FROM duetime_events")
     assert kept(store, "a").id == "a"
     assert len(store.find(Filter(), 10)) == 1
     assert store.counts(T).scheduled == {"mail": 1}
     assert len(store.peek([0], 0, T, 1)) == 1
     assert store.owners([0], T) == set()
     assert store.check()
-    other.execute("ROLLBACK")
+    other.run("ROLLBACK")
 
 
-def test_nothing_to_claim_writes_nothing(store: SqliteStore, other: apsw.Connection) -> None:
+def test_nothing_to_claim_writes_nothing(store: SqliteStore, other: Connection) -> None:
     """A claim that finds nothing takes no lock and writes nothing."""
     store.insert([row(kind="a"), row(T + 9), row(T + 5, claim=number(), attempt=1)])
-    other.execute("BEGIN IMMEDIATE")
+    other.run("BEGIN IMMEDIATE")
     assert store.claim(number(), range(32), T + 1, T + 8, 10) == []
     assert store.claim(number(), range(32), T, T, 10, Kinds(without=("a",))) == []
     with pytest.raises(StoreUnavailable):
         store.claim(number(), range(32), T, T, 10)
-    other.execute("ROLLBACK")
+    other.run("ROLLBACK")
 
 
 def test_a_refused_value_changes_nothing(store: SqliteStore) -> None:
@@ -118,7 +121,7 @@ def test_a_slow_reader_holds_nobody(store: SqliteStore) -> None:
     with ThreadPoolExecutor(1) as pool:
         for _ in range(8):
             with store._database.reading() as db:
-                db.execute("SELECT 1")
+                db.rows("SELECT 1")
                 assert pool.submit(store.insert, [row()]).result(5) == [None]
                 assert pool.submit(store.peek, [0], 0, T, 1).result(5)
 

@@ -26,7 +26,7 @@ def test_hot_statements_seek(store: SqliteStore, name: str) -> None:
     sql = load_queries("duetime.stores.sqlite", "duetime_")[name]
     with store._database.reading() as db:
         holes = len({part for part in range(1, 20) if f"?{part}" in sql})
-        plan = [line[3] for line in db.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * holes)]
+        plan = [line[3] for line in db.rows(f"EXPLAIN QUERY PLAN {sql}", (None,) * holes)]
     tables = [line for line in plan if "duetime_" in line]
     assert tables, plan
     assert all(line.startswith("SEARCH duetime_") for line in tables), plan

@@ -28,9 +28,9 @@ def test_prefixes_that_cannot_be(path: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefixes", [("a_", "b_"), ("", "duetime_"), ("select", "order_")])
-def test_namespaces_are_apart(path: str, prefixes: tuple[str, str]) -> None:
+def test_namespaces_are_apart(path: str, library: str, prefixes: tuple[str, str]) -> None:
     """Stores with different prefixes in one file never see each other's events and nodes."""
-    one, two = (SqliteStore(path, prefix=prefix) for prefix in prefixes)
+    one, two = (SqliteStore(path, library=library, prefix=prefix) for prefix in prefixes)
     assert one.migrate() == two.migrate() == ["0001_events"]
     one.insert([row(name="a"), row(T + 1)])
     assert two.get(["a"]) == [None]
@@ -44,9 +44,9 @@ def test_namespaces_are_apart(path: str, prefixes: tuple[str, str]) -> None:
     two.close()
 
 
-def test_only_migrate_makes_a_file(path: str) -> None:
+def test_only_migrate_makes_a_file(path: str, library: str) -> None:
     """A call on a file that is not there names what to run, and makes nothing."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, library=library)
     calls = (
         lambda: store.get(["x"]),
         lambda: store.insert([row()]),
@@ -60,18 +60,18 @@ def test_only_migrate_makes_a_file(path: str) -> None:
     assert not Path(path).exists()
 
 
-def with_steps(path: str, *steps: str) -> SqliteStore:
+def with_steps(path: str, library: str, *steps: str) -> SqliteStore:
     """Return a store of a program that knows these further schema steps."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, library=library)
     further = [Migration(n, f"{n:04}_more", f"sum {sql}", sql) for n, sql in enumerate(steps, 2)]
     store._steps = [*store._steps, *further]
     return store
 
 
-def test_an_older_schema_is_upgraded(store: SqliteStore, path: str) -> None:
+def test_an_older_schema_is_upgraded(store: SqliteStore, path: str, library: str) -> None:
     """Older tables are refused, naming both versions, until they are migrated; nothing is lost."""
     store.insert([row(name="a")])
-    newer = with_steps(path, "CREATE TABLE second(x)", "CREATE TABLE third(x)")
+    newer = with_steps(path, library, "CREATE TABLE second(x)", "CREATE TABLE third(x)")
     with pytest.raises(SchemaError, match=r"version 1; .* needs version 3") as error:
         newer.get(["a"])
     assert code_of(error) == "schema_older"
@@ -81,12 +81,12 @@ def test_an_older_schema_is_upgraded(store: SqliteStore, path: str) -> None:
     newer.close()
 
 
-def test_a_newer_schema_is_refused(store: SqliteStore, path: str) -> None:
+def test_a_newer_schema_is_refused(store: SqliteStore, path: str, library: str) -> None:
     """Tables that a newer program made are refused, naming both versions."""
-    newer = with_steps(path, "CREATE TABLE second(x)")
+    newer = with_steps(path, library, "CREATE TABLE second(x)")
     newer.migrate()
     newer.close()
-    older = SqliteStore(path)
+    older = SqliteStore(path, library=library)
     for call in (older.migrate, lambda: older.get(["a"]), lambda: older.insert([row()])):
         with pytest.raises(SchemaError, match=r"version 2; .* up to version 1") as error:
             call()
@@ -95,27 +95,27 @@ def test_a_newer_schema_is_refused(store: SqliteStore, path: str) -> None:
     older.close()
 
 
-def test_another_builds_schema_is_refused(store: SqliteStore, path: str) -> None:
+def test_another_builds_schema_is_refused(store: SqliteStore, path: str, library: str) -> None:
     """A step that differs from the one that was taken is refused."""
-    with_steps(path, "CREATE TABLE second(x)").migrate()
+    with_steps(path, library, "CREATE TABLE second(x)").migrate()
     with pytest.raises(SchemaError) as error:
-        with_steps(path, "CREATE TABLE another(x)").migrate()
+        with_steps(path, library, "CREATE TABLE another(x)").migrate()
     assert code_of(error) == "schema_changed"
 
 
-def test_a_failed_migration_leaves_nothing(store: SqliteStore, path: str) -> None:
+def test_a_failed_migration_leaves_nothing(store: SqliteStore, path: str, library: str) -> None:
     """A migration that fails midway changes nothing and can be run again."""
-    broken = with_steps(path, "CREATE TABLE second(x)", "CREATE TABLE second(x)")
+    broken = with_steps(path, library, "CREATE TABLE second(x)", "CREATE TABLE second(x)")
     with pytest.raises(StoreError):
         broken.migrate()
     broken.close()
     assert store.migrate() == []
-    assert with_steps(path, "CREATE TABLE second(x)").migrate() == ["0002_more"]
+    assert with_steps(path, library, "CREATE TABLE second(x)").migrate() == ["0002_more"]
 
 
-def test_migrating_together(path: str) -> None:
+def test_migrating_together(path: str, library: str) -> None:
     """Of several that migrate at once one takes the steps, and all find the tables."""
-    stores = [SqliteStore(path) for _ in range(4)]
+    stores = [SqliteStore(path, library=library) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         steps = list(pool.map(SqliteStore.migrate, stores))
     assert sorted(steps) == [[], [], [], ["0001_events"]]
@@ -124,12 +124,12 @@ def test_migrating_together(path: str) -> None:
         each.close()
 
 
-def test_the_tables_know_their_shards(store: SqliteStore, path: str) -> None:
+def test_the_tables_know_their_shards(store: SqliteStore, path: str, library: str) -> None:
     """The number of shards is fixed when the tables are made; later stores learn it."""
-    later = SqliteStore(path, shards=5)
+    later = SqliteStore(path, library=library, shards=5)
     later.migrate()
     assert later.shards == 32
-    third = SqliteStore(path, shards=7)
+    third = SqliteStore(path, library=library, shards=7)
     third.get(["x"])
     assert third.shards == 32
     later.close()

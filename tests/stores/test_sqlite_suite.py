@@ -1,4 +1,4 @@
-"""SQLite is a store."""
+"""SQLite is a store, through either library."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TestSqliteStore(StoreSuite):
     """SQLite keeps every promise."""
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[SqliteStore]:
-        store = SqliteStore(str(tmp_path / "events.db"))
+    def store(self, tmp_path: Path, library: str) -> Iterator[SqliteStore]:
+        store = SqliteStore(str(tmp_path / "events.db"), library=library)
         store.migrate()
         yield store
         store.close()

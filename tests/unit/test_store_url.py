@@ -21,6 +21,8 @@ TLS = (("ssl_ca", "/a b"), ("ssl_mode", "verify_ca"))
         ("sqlite:////var/lib/a.db", ("sqlite", "/var/lib/a.db")),
         ("sqlite:///dir/my%20file.db", ("sqlite", "dir/my file.db")),
         ("sqlite:///50%.db", ("sqlite", "50%.db")),
+        ("sqlite+sqlite3:///a.db", ("sqlite+sqlite3", "a.db")),
+        ("SQLite+sqlite3:////v/a.db", ("sqlite+sqlite3", "/v/a.db")),
         ("sqlite:///ü#1.db", ("sqlite", "ü#1.db")),
     ],
 )

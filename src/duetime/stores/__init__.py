@@ -36,6 +36,7 @@ def open_store(settings: Settings, clock: Clock | None = None, *, create: bool =
 
     store = SqliteStore(
         url.path,
+        library="sqlite3" if url.scheme == "sqlite+sqlite3" else "apsw",
         prefix=f"{settings.namespace}_",
         shards=settings.shards,
         synchronous=settings.synchronous,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import cast
-
-import apsw
+from typing import Any
 
 from duetime.event import DUE_AT, Row
 from duetime.stores.contract import Due, Kinds, owner_of
+from duetime.stores.sqlite.driver import Connection
 
 __all__ = ["Latest", "Wanted", "listed"]
 
@@ -59,11 +58,13 @@ class Wanted:
             only = None if kinds.only is None else listed(kinds.only)
             self._suffix, self._kinds = "_kinds", (only, listed(kinds.without))
 
-    def count(self, db: apsw.Connection, limit: int) -> int:
+    def count(self, db: Connection, limit: int) -> int:
         """Return how many rows may be claimed, counting no further than `limit`."""
-        return int(self._run(db, "claim_count", listed(self._shards), self._high, limit).get)
+        asked = self._asked("claim_count", listed(self._shards), self._high, limit)
+        found = db.first(*asked)
+        return int(found[0]) if found else 0
 
-    def peek(self, db: apsw.Connection, limit: int) -> list[Due]:
+    def peek(self, db: Connection, limit: int) -> list[Due]:
         """Return the soonest of these rows.
 
         One statement where the limit takes them all, as it does whenever a node idles or keeps
@@ -71,20 +72,20 @@ class Wanted:
         """
         if limit <= 0:
             return []
-        some = self._run(db, "peek_shards", listed(self._shards), self._high, limit + 1)
-        every = [Due(*due) for due in some]
+        some = self._asked("peek_shards", listed(self._shards), self._high, limit + 1)
+        every = [Due(*due) for due in db.rows(*some)]
         if len(every) <= limit:
             return sorted(every, key=itemgetter(DUE_AT))
         soonest: list[Due] = []
         high = self._high
         for shard in self._shards:
-            found = [Due(*due) for due in self._run(db, "peek", shard, high, limit)]
+            found = [Due(*due) for due in db.rows(*self._asked("peek", shard, high, limit))]
             if found:
                 soonest = sorted([*soonest, *found], key=itemgetter(DUE_AT))[:limit]
                 high = soonest[-1].due_at if len(soonest) == limit else high
         return soonest
 
-    def claim(self, db: apsw.Connection, limit: int, *, repeated: bool) -> list[Row]:
+    def claim(self, db: Connection, limit: int, *, repeated: bool) -> list[Row]:
         """Claim up to `limit` rows and return them by due time.
 
         A number that is asked for again may bear rows anywhere in the range, so the whole range is
@@ -92,7 +93,7 @@ class Wanted:
         """
         # Of one shard the boundary tells the same as a count, for a third of its time.
         if len(self._shards) > 1 and 0 < self.count(db, limit + 1) <= limit:
-            self._run(db, "claim", listed(self._shards), self._high, self._number)
+            db.change(*self._asked("claim", listed(self._shards), self._high, self._number))
             parts = [(listed(self._shards), self._high)]
         else:
             parts = self._by_shard(db, limit)
@@ -101,31 +102,31 @@ class Wanted:
         rows: list[Row] = []
         for shards, high in parts:
             bounds = (shards, self._low, high, self._number)
-            rows += cast(list[Row], db.execute(self._sql["claimed"], bounds).fetchall())
+            rows += db.rows(self._sql["claimed"], bounds)
         rows.sort()
         return rows
 
-    def _by_shard(self, db: apsw.Connection, limit: int) -> list[tuple[str, int]]:
+    def _by_shard(self, db: Connection, limit: int) -> list[tuple[str, int]]:
         """Fill the limit shard after shard; return where rows were claimed, up to which time."""
         parts = []
         left = limit
         for shard in self._shards:
             if left <= 0:
                 break
-            boundary = self._run(db, "claim_boundary", shard, self._high, left).get
+            boundary = db.first(*self._asked("claim_boundary", shard, self._high, left))
             if boundary is None:
                 high = self._high
-                self._run(db, "claim", listed([shard]), high, self._number)
+                asked = self._asked("claim", listed([shard]), high, self._number)
             else:
                 high, tail = boundary
-                self._run(db, "claim_until", shard, high, self._number, tail)
-            left -= db.changes()
+                asked = self._asked("claim_until", shard, high, self._number, tail)
+            left -= db.change(*asked)
             parts.append((listed([shard]), high))
         return parts
 
-    def _run(
-        self, db: apsw.Connection, name: str, shards: str | int, high: int, number: int, *tail: int
-    ) -> apsw.Cursor:
-        """Run a statement of the claim family; they number their parameters alike."""
+    def _asked(
+        self, name: str, shards: str | int, high: int, number: int, *tail: int
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Return a statement of the claim family, which number their parameters alike."""
         bounds = (shards, self._low, high, *self._crashes, number)
-        return db.execute(self._sql[name + self._suffix], (*bounds, *self._kinds, *tail))
+        return self._sql[name + self._suffix], (*bounds, *self._kinds, *tail)

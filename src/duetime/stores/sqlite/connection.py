@@ -12,20 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 
-import apsw
-
 from duetime.clock import MICROS, SystemClock
 from duetime.errors import LifecycleError, StoreError, StoreUnavailable, StoreUnsupported
-from duetime.stores.sqlite import faults, files
+from duetime.stores.sqlite import checkpoint, faults, files
+from duetime.stores.sqlite.driver import BUSY, Connection, Driver
 
 __all__ = ["Database"]
 
-_CHECKPOINT_PAGES = 20_000  # rarer checkpoints write a hot page once instead of many times
 _KEPT_READERS = 4
 _FIRST_PAUSE, _PAUSE_GROWTH, _LONGEST_PAUSE = 500, 250, 5_000  # µs
 
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
-_left_open: list[apsw.Connection] = []
+_left_open: list[Connection] = []
 
 
 def _leave_alone() -> None:
@@ -44,26 +42,29 @@ class Database:
     def __init__(
         self,
         path: str,
+        driver: Driver,
         synchronous: str,
         busy_timeout: float,
-        check: Callable[[apsw.Connection], None],
+        check: Callable[[Connection], None],
     ) -> None:
         """Nothing is opened before the first use."""
         self.path = files.absolute(path)
+        self.driver = driver
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._check = check
         self._pid = os.getpid()
         self._closed = False
         self._lock = Lock()
-        self._writer: apsw.Connection | None = None
+        self._writer: Connection | None = None
         self._flushes = True  # whether the writer's commits wait for the disk
         self._identity: tuple[int, int] | None = None
-        self._readers: list[apsw.Connection] = []
+        self._readers: list[Connection] = []
+        self._checkpoints = checkpoint.chosen(driver, self.path)
         _open.add(self)
 
     @contextmanager
-    def writing(self, *, create: bool = False, flushed: bool = True) -> Iterator[apsw.Connection]:
+    def writing(self, *, create: bool = False, flushed: bool = True) -> Iterator[Connection]:
         """Yield the writer inside BEGIN IMMEDIATE; commit at the end, roll back on any error.
 
         With `create`, the file is made if it is missing, and the tables need not be there yet.
@@ -78,19 +79,20 @@ class Database:
                 self._notice_replacement()
                 connection = self._writer = self._writer or self._connect(create=create)
                 self._flush(connection, flushed=flushed)
-                connection.execute("BEGIN IMMEDIATE")
+                connection.run("BEGIN IMMEDIATE")
+                self._checkpoints.in_write(connection, self._connect_plain)
                 yield connection
                 committing = True
-                connection.execute("COMMIT")
+                connection.run("COMMIT")
                 broken = False
-            except apsw.Error as error:
-                broken = broken or not isinstance(error, faults.HARMLESS)
+            except self.driver.error as error:
+                broken = broken or self.driver.code(error) not in faults.HARMLESS
                 raise self._fault(error, committing=committing) from error
             finally:
                 self._calm(broken=broken)
 
     @contextmanager
-    def reading(self, *, checked: bool = True) -> Iterator[apsw.Connection]:
+    def reading(self, *, checked: bool = True) -> Iterator[Connection]:
         """Yield a reader inside one snapshot; it never waits for a writer.
 
         Without `checked` the file may be anything: the tables need not be there, nothing is set
@@ -102,18 +104,18 @@ class Database:
             connection = self._idle_reader() if checked else None
             connection = connection or self._connect(create=False, reads=True, checked=checked)
             if checked:
-                connection.execute("BEGIN")
+                connection.run("BEGIN")
             yield connection
             if checked:
-                connection.execute("COMMIT")
+                connection.run("COMMIT")
                 if not self._closed and len(self._readers) < _KEPT_READERS:
                     self._readers.append(connection)
                     connection = None
-        except apsw.Error as error:
+        except self.driver.error as error:
             raise self._fault(error) from error
         finally:
             if connection is not None and os.getpid() == self._pid:
-                _discard(connection)
+                self._discard(connection)
 
     def alive(self) -> None:
         """Raise LifecycleError after close, and in a child that was forked with this open."""
@@ -126,7 +128,12 @@ class Database:
         if self._closed:
             raise LifecycleError("This store is closed.", code="closed")
 
-    def abandon(self) -> list[apsw.Connection]:
+    def holds(self, identity: tuple[int, int] | None) -> bool:
+        """Tell whether connections to this file are open here."""
+        there = self._writer is not None or self._readers
+        return bool(there) and identity is not None and files.identity(self.path) == identity
+
+    def abandon(self) -> list[Connection]:
         """Give up all connections without closing them, and return them."""
         kept = [*self._readers, *([self._writer] if self._writer else [])]
         self._readers, self._writer = [], None
@@ -139,9 +146,9 @@ class Database:
         with self._lock:
             self._closed = True
             for connection in self.abandon():
-                _discard(connection)
+                self._discard(connection)
 
-    def _idle_reader(self) -> apsw.Connection | None:
+    def _idle_reader(self) -> Connection | None:
         try:
             return self._readers.pop()
         except IndexError:
@@ -156,11 +163,11 @@ class Database:
             return
         try:
             if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-        except apsw.Error:
+                self._writer.run("ROLLBACK")
+        except self.driver.error:
             broken = True
         if broken:
-            _discard(self._writer)
+            self._discard(self._writer)
             self._writer = None
 
     def _notice_replacement(self) -> None:
@@ -176,49 +183,67 @@ class Database:
             code="sqlite_replaced",
         )
 
-    def _fault(self, error: apsw.Error, *, committing: bool = False) -> StoreError:
-        return faults.translate(error, self.path, self._busy_timeout, committing=committing)
+    def _fault(self, error: Exception, *, committing: bool = False) -> StoreError:
+        code = self.driver.code(error)
+        return faults.translate(error, code, self.path, self._busy_timeout, committing=committing)
 
-    def _connect(
-        self, *, create: bool, reads: bool = False, checked: bool = True
-    ) -> apsw.Connection:
+    def _connect(self, *, create: bool, reads: bool = False, checked: bool = True) -> Connection:
         files.admit(self.path, create=create)
-        connection = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = self._connect_plain()
         try:
-            connection.set_busy_handler(_waiter(int(self._busy_timeout * MICROS)))
             if checked and not create:
                 self._check(connection)
             if checked:
                 self._set_up(connection)
             if reads:
-                connection.pragma("query_only", True)
+                connection.run("PRAGMA query_only = 1")
             else:
                 self._flushes = True
                 self._identity = files.identity(self.path)
         except BaseException:
-            _discard(connection)
+            self._discard(connection)
             raise
         return connection
 
-    def _switch_to_wal(self, connection: apsw.Connection) -> str:
+    def _connect_plain(self) -> Connection:
+        """Open the file; nothing about it is set or looked at."""
+        self._refuse_two_libraries()
+        return self.driver.connect(self.path, _waiter(int(self._busy_timeout * MICROS)))
+
+    def _refuse_two_libraries(self) -> None:
+        """Refuse what can be seen: another store of this process on the file, by another library.
+
+        Each library drops the locks of the other whenever it closes the file.
+        """
+        here = files.identity(self.path)
+        for other in list(_open):
+            if other.driver.name != self.driver.name and other.holds(here):
+                raise StoreUnsupported(
+                    f"{self.path} is open in this process through {other.driver.through}: two "
+                    "SQLite libraries break each other's locks. Use one URL for all.",
+                    code="sqlite_two_libraries",
+                )
+
+    def _switch_to_wal(self, connection: Connection) -> str:
         """Switch, waiting for others: here SQLite answers "busy" without asking its handler."""
         wait = _waiter(int(self._busy_timeout * MICROS))
         tries = 0
         while True:
             try:
-                return str(connection.pragma("journal_mode", "WAL"))
-            except apsw.BusyError:
-                if not wait(tries):
+                return str((connection.first("PRAGMA journal_mode = WAL") or ("",))[0])
+            except self.driver.error as error:
+                if self.driver.code(error) != BUSY or not wait(tries):
                     raise
             tries += 1
 
-    def _flush(self, connection: apsw.Connection, *, flushed: bool) -> None:
+    def _flush(self, connection: Connection, *, flushed: bool) -> None:
         """Set whether the commits of the writer wait for the disk, as far as the setting says."""
         if flushed is not self._flushes:
-            connection.pragma("synchronous", self._synchronous if flushed else "NORMAL")
+            level = self._synchronous if flushed else "NORMAL"
+            connection.run(f"PRAGMA synchronous = {level}")
             self._flushes = flushed
 
-    def _set_up(self, connection: apsw.Connection) -> None:
+    def _set_up(self, connection: Connection) -> None:
         mode = self._switch_to_wal(connection)
         if mode != "wal":
             raise StoreUnsupported(
@@ -226,14 +251,13 @@ class Database:
                 "use a local file system that supports shared memory.",
                 code="sqlite_wal",
             )
-        connection.pragma("synchronous", self._synchronous)
-        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+        connection.run(f"PRAGMA synchronous = {self._synchronous}")
+        self._checkpoints.set_up(connection)
 
-
-def _discard(connection: apsw.Connection) -> None:
-    """Close a connection; what then fails is the last checkpoint, which the next opening makes."""
-    with suppress(apsw.Error):
-        connection.close(force=True)
+    def _discard(self, connection: Connection) -> None:
+        """Close a connection; what then fails is the last checkpoint: the next opening makes it."""
+        with suppress(self.driver.error):
+            connection.close()
 
 
 def _waiter(timeout: int) -> Callable[[int], bool]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import apsw
-
 from duetime.errors import (
     AnswerLost,
     SchemaError,
@@ -15,45 +13,45 @@ from duetime.errors import (
 
 __all__ = ["HARMLESS", "translate"]
 
-# After these the connection is as good as before.
-HARMLESS = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.ConstraintError)
-_UNAVAILABLE = (
-    apsw.IOError,
-    apsw.CantOpenError,
-    apsw.ReadOnlyError,
-    apsw.PermissionsError,
-    apsw.NoMemError,
-    apsw.InterruptError,
-    apsw.ProtocolError,
-    apsw.NoLFSError,
+# SQLite's primary result codes, which both libraries know by other classes.
+_ERROR, _PERM, _BUSY, _LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT = (
+    *(1, 3, 5, 6),
+    *(7, 8, 9, 10, 11),
 )
+_FULL, _CANTOPEN, _PROTOCOL, _CONSTRAINT, _NOLFS, _NOTADB = 13, 14, 15, 19, 22, 26
+
+# After these the connection is as good as before.
+HARMLESS = (_BUSY, _LOCKED, _FULL, _CONSTRAINT)
+_UNAVAILABLE = (_IOERR, _CANTOPEN, _READONLY, _PERM, _NOMEM, _INTERRUPT, _PROTOCOL, _NOLFS)
 
 
-def translate(error: apsw.Error, path: str, waited: float, *, committing: bool) -> StoreError:
+def translate(
+    error: Exception, code: int, path: str, waited: float, *, committing: bool
+) -> StoreError:
     """Return our error for one of SQLite's, which came at a COMMIT or before one.
 
-    `waited` is the busy time-out in seconds.
+    `code` is its primary result code, `waited` the busy time-out in seconds.
     """
-    if isinstance(error, apsw.BusyError | apsw.LockedError):
+    if code in (_BUSY, _LOCKED):
         return StoreUnavailable(
             f"{path} was locked by another process for longer than {waited:g} s ({error}).",
             code="sqlite_busy",
         )
-    if isinstance(error, apsw.FullError):
+    if code == _FULL:
         return StoreFull(f"No room is left for {path}: free some space ({error}).")
     if committing:
         return AnswerLost(f"{path}: the commit failed midway ({error}).")
-    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+    if code in (_NOTADB, _CORRUPT):
         return StoreUnsupported(
             f"{path} is damaged or no SQLite database ({error}): restore a backup, or "
             "give another path.",
             code="sqlite_damaged",
         )
-    if isinstance(error, apsw.SQLError):
+    if code == _ERROR:
         return SchemaError(
             f"{path} does not have the tables of this program ({error}): "
             "run `duetime migrate`, then `duetime check`."
         )
-    if isinstance(error, _UNAVAILABLE):
+    if code in _UNAVAILABLE:
         return StoreUnavailable(f"{path} cannot be used ({error}).")
     return StoreError(f"{path} refused a value or a call ({error}).", code="sqlite_refused")

@@ -8,43 +8,37 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import apsw
-
 from duetime.errors import SchemaError
 from duetime.stores.contract import Finding
+from duetime.stores.sqlite import checkpoint
+from duetime.stores.sqlite.driver import CORRUPT, Connection, Driver, affected
 
 __all__ = ["file_system", "library", "look", "schema"]
 
-_AFFECTED = ((3, 7, 0), (3, 51, 2))  # the WAL-reset bug: damage when several processes write
 _NETWORKS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "ncpfs"}
 _LITTLE_ROOM = 256 * 2**20  # bytes: about three times the largest write-ahead log
 
 
 def look(
-    db: apsw.Connection, path: str, verify: Callable[[apsw.Connection], None]
+    db: Connection, driver: Driver, path: str, verify: Callable[[Connection], None]
 ) -> list[Finding]:
     """Return what is to be said about this file, the good things too."""
     return [
-        library(apsw.sqlite_lib_version()),
+        library(driver),
         file_system(path, _mounts()),
         *_file(path),
         _mode(db),
         _schema(db, verify),
-        _integrity(db),
+        _integrity(db, driver),
     ]
 
 
-def library(version: str) -> Finding:
+def library(driver: Driver) -> Finding:
     """Judge the version of SQLite."""
-    number = tuple(int(part) for part in version.split(".")[:3])
-    if _AFFECTED[0] <= number <= _AFFECTED[1]:
-        return Finding(
-            "error",
-            "sqlite_version",
-            f"SQLite {version} can damage a file that several processes write (WAL-reset bug, "
-            "3.7.0 to 3.51.2): install a newer apsw.",
-        )
-    return Finding("ok", "sqlite_version", f"SQLite {version} through apsw {apsw.apsw_version()}.")
+    if affected(driver.version):
+        text = checkpoint.advice(driver.version, driver.through)
+        return Finding("warning", "sqlite_version", text)
+    return Finding("ok", "sqlite_version", f"SQLite {driver.version} through {driver.through}.")
 
 
 def file_system(path: str, mounts: str) -> Finding:
@@ -95,15 +89,15 @@ def schema(error: SchemaError) -> Finding:
     return Finding("error", "schema", str(error))
 
 
-def _mode(db: apsw.Connection) -> Finding:
-    mode = db.pragma("journal_mode")
+def _mode(db: Connection) -> Finding:
+    mode = (db.first("PRAGMA journal_mode") or ("unknown",))[0]
     if mode == "wal":
         return Finding("ok", "journal_mode", "Write-ahead logging is on.")
     text = f"The journal mode is {mode}: Duetime switches it to WAL when it opens the file."
     return Finding("warning", "journal_mode", text)
 
 
-def _schema(db: apsw.Connection, verify: Callable[[apsw.Connection], None]) -> Finding:
+def _schema(db: Connection, verify: Callable[[Connection], None]) -> Finding:
     try:
         verify(db)
     except SchemaError as error:
@@ -111,10 +105,12 @@ def _schema(db: apsw.Connection, verify: Callable[[apsw.Connection], None]) -> F
     return Finding("ok", "schema", "The tables are those of this program.")
 
 
-def _integrity(db: apsw.Connection) -> Finding:
+def _integrity(db: Connection, driver: Driver) -> Finding:
     try:
-        faults = [fault for (fault,) in db.execute("PRAGMA integrity_check(10)")]
-    except apsw.CorruptError as error:
+        faults = [fault for (fault,) in db.rows("PRAGMA integrity_check(10)")]
+    except driver.error as error:
+        if driver.code(error) != CORRUPT:
+            raise
         faults = [str(error)]
     if faults == ["ok"]:
         return Finding("ok", "integrity", "integrity_check found nothing.")

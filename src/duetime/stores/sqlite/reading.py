@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import apsw
-
 from duetime.event import PARKING, TAIL_BITS, Event, Row, State, id_of, place_of
 from duetime.stores.contract import Counts, Filter
 from duetime.stores.rules import DEAD_SHARD
+from duetime.stores.sqlite.driver import Connection
 
 __all__ = ["counts", "find", "lookup"]
 
@@ -19,23 +18,24 @@ _NO_TAIL, _LAST_TAIL = -1, 2**TAIL_BITS
 _CLAIMED = {State.CLAIMED: 1, State.SCHEDULED: 0, State.PARKED: 0, None: None}
 
 
-def lookup(db: apsw.Connection, sql: Mapping[str, str], event_id: str) -> Event | None:
+def lookup(db: Connection, sql: Mapping[str, str], event_id: str) -> Event | None:
     """Return the event with this id: at the place that the id carries, or where `names` says."""
     place = place_of(event_id)
-    row: Row | None = db.execute(sql["read_at"], place).get if place else None
+    row: Row | None = db.first(sql["read_at"], place) if place else None
     if row is not None and id_of(row) == event_id:
         return Event(row)
-    place = db.execute(sql["read_name"], (event_id,)).get
+    place = db.first(sql["read_name"], (event_id,))
     if place is None:
         return None
     if place[0] == DEAD_SHARD:
-        return _dead(db.execute(sql["read_dead"], (event_id,)).get)
-    row = db.execute(sql["read_at"], place).get
+        dead = db.first(sql["read_dead"], (event_id,))
+        return _dead(dead) if dead is not None else None
+    row = db.first(sql["read_at"], place)
     return Event(row) if row is not None else None
 
 
 def find(
-    db: apsw.Connection,
+    db: Connection,
     sql: Mapping[str, str],
     wanted: Filter,
     limit: int,
@@ -49,14 +49,14 @@ def find(
         return []
     if wanted.state is State.DEAD:
         behind = (after.died_at or 0, after.id) if after else (-_NEVER, "")
-        found = db.execute(sql["find_dead"], (*behind, low, high, wanted.kind, limit))
+        found = db.rows(sql["find_dead"], (*behind, low, high, wanted.kind, limit))
         return [_dead(dead) for dead in found]
     last = (after.row[0], after.row[2], after.row[1]) if after else (-_NEVER, PARKING, _NO_TAIL)
     return [Event(row) for row in _page(db, sql, wanted, limit, (low, high), last, shards)]
 
 
 def _page(
-    db: apsw.Connection,
+    db: Connection,
     sql: Mapping[str, str],
     wanted: Filter,
     limit: int,
@@ -72,7 +72,7 @@ def _page(
     for shard in among:
         start = max((low, _NO_TAIL), _behind(last, shard))
         bounds = (shard, *start, high, wanted.kind, _CLAIMED[wanted.state], limit)
-        found = cast(list[Row], db.execute(sql["find"], bounds).fetchall())
+        found: list[Row] = db.rows(sql["find"], bounds)
         if found:
             page = sorted([*page, *found], key=_order)[:limit]
             high = page[-1][0] if len(page) == limit else high
@@ -91,16 +91,14 @@ def _order(row: Row) -> tuple[int, int, int]:
     return (row[0], row[2], row[1])
 
 
-def counts(db: apsw.Connection, sql: Mapping[str, str], now: int) -> Counts:
+def counts(db: Connection, sql: Mapping[str, str], now: int) -> Counts:
     """Count events by state and kind."""
     by_state: dict[str, dict[str, int]] = defaultdict(dict)
     overdue = 0
-    for kind, state, number, before in db.execute(sql["count_events"], (now,)):
+    for kind, state, number, before in db.rows(sql["count_events"], (now,)):
         by_state[state][kind] = number
         overdue += before if state == State.SCHEDULED else 0
-    by_state[State.DEAD] = dict(
-        cast(list[tuple[str, int]], db.execute(sql["count_dead"]).fetchall())
-    )
+    by_state[State.DEAD] = dict(db.rows(sql["count_dead"]))
     return Counts(
         scheduled=by_state[State.SCHEDULED],
         claimed=by_state[State.CLAIMED],

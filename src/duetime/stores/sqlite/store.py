@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import apsw
-
 from duetime.clock import Clock, SystemClock
 from duetime.errors import ConfigError, SchemaError
 from duetime.event import Event, Row
@@ -27,6 +25,7 @@ from duetime.stores.contract import (
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
 from duetime.stores.sqlite import changing, claiming, findings, reading
 from duetime.stores.sqlite.connection import Database
+from duetime.stores.sqlite.driver import Connection, driver_named
 
 __all__ = ["SqliteStore"]
 
@@ -36,9 +35,10 @@ _PACKAGE = "duetime.stores.sqlite"
 class SqliteStore:
     """Events in one SQLite file, shared by any number of processes on one machine.
 
-    Opened with apsw, whose SQLite is current. Never open the same file with the standard library's
-    `sqlite3` in the same process: two SQLite libraries do not know of each other's file locks, and
-    closing a file in one drops the locks of the other. No library can detect that from inside.
+    `library` is "apsw", whose SQLite is current, or "sqlite3", the standard library's: for programs
+    that open the same file with that, as SQLAlchemy and Django do. Never open a file with both in
+    one process: two SQLite libraries do not know of each other's file locks, and closing a file in
+    one drops the locks of the other. No library can detect that from inside.
 
     `prefix` is the namespace: stores with different prefixes in one file never see each other's
     events. `synchronous` is "FULL" (a call returns when its change would survive a power cut) or
@@ -51,6 +51,7 @@ class SqliteStore:
         self,
         path: str,
         *,
+        library: str = "apsw",
         prefix: str = "duetime_",
         shards: int = 32,
         synchronous: str = "FULL",
@@ -70,7 +71,9 @@ class SqliteStore:
         self._clock = clock or SystemClock()
         self._sql = load_queries(_PACKAGE, prefix)
         self._steps = load_migrations(_PACKAGE, prefix)
-        self._database = Database(path, synchronous, busy_timeout, self._verify)
+        self._database = Database(
+            path, driver_named(library), synchronous, busy_timeout, self._verify
+        )
         self._claimed = claiming.Latest()
 
     @property
@@ -81,15 +84,15 @@ class SqliteStore:
     def migrate(self) -> list[str]:
         """Make the file and the tables, or upgrade them; return the names of the steps taken."""
         with self._database.writing(create=True) as db:
-            db.execute(self._sql["version_table"])
+            db.run(self._sql["version_table"])
             steps = pending(self._steps, self._versions(db), self._where())
             for step in steps:
-                db.execute(step.sql)
+                db.run(step.sql)
                 moment = self._clock.wall()
                 version = (step.number, step.name, step.checksum, moment)
-                db.execute(self._sql["record_version"], version)
-            db.execute(self._sql["set_meta"], ("shards", self.shards))
-            db.execute(self._sql["set_meta"], ("issued", 0))
+                db.change(self._sql["record_version"], version)
+            db.change(self._sql["set_meta"], ("shards", self.shards))
+            db.change(self._sql["set_meta"], ("issued", 0))
             self.shards = self._meta(db, "shards")
         return [step.name for step in steps]
 
@@ -100,9 +103,9 @@ class SqliteStore:
         """
         try:
             with self._database.reading(checked=False) as db:
-                return findings.look(db, self.path, self._verify)
+                return findings.look(db, self._database.driver, self.path, self._verify)
         except SchemaError as error:
-            return [findings.library(apsw.sqlite_lib_version()), findings.schema(error)]
+            return [findings.library(self._database.driver), findings.schema(error)]
 
     def time(self) -> int:
         """Return this machine's wall clock: every process on the file shares it."""
@@ -183,34 +186,31 @@ class SqliteStore:
         # Only a number that is given must outlast a power cut: it must never be given again.
         with self._database.writing(flushed=number == 0) as db:
             if number == 0:
-                db.execute(self._sql["leave"], (node,))
-                db.execute(self._sql["issue_number"])
+                db.change(self._sql["leave"], (node,))
+                db.change(self._sql["issue_number"])
                 number = self._meta(db, "issued")
-                db.execute(self._sql["join"], (number, node, info))
+                db.change(self._sql["join"], (number, node, info))
             else:
-                db.execute(self._sql["beat"], (number, node, info))
-                number = number if db.changes() else 0
-            members = [Member(*member) for member in db.execute(self._sql["members"])]
+                number = number if db.change(self._sql["beat"], (number, node, info)) else 0
+            members = [Member(*member) for member in db.rows(self._sql["members"])]
             return Roll(self.time(), number, self._meta(db, "issued"), members)
 
     def strike(self, number: int, counter: int | None) -> bool:
         """Take a node off the roll; see the contract."""
         with self._database.writing() as db:
-            db.execute(self._sql["strike"], (number, counter))
-            return db.changes() > 0
+            return db.change(self._sql["strike"], (number, counter)) > 0
 
     def owners(self, shards: Sequence[int], high: int) -> set[int]:
         """Return who holds claims; see the contract."""
         with self._database.reading() as db:
-            found = db.execute(self._sql["owners"], (claiming.listed(shards), high))
+            found = db.rows(self._sql["owners"], (claiming.listed(shards), high))
             return {number for (number,) in found}
 
     def rescue(self, shards: Sequence[int], number: int, high: int, suspects: int) -> int:
         """Free the claims of a node; see the contract."""
         with self._database.writing() as db:
             held = (claiming.listed(shards), high, number, suspects)
-            db.execute(self._sql["rescue"], held)
-            return db.changes()
+            return db.change(self._sql["rescue"], held)
 
     def get(self, ids: Sequence[str]) -> list[Event | None]:
         """Return each event that is kept, or None."""
@@ -227,7 +227,7 @@ class SqliteStore:
         with self._database.reading() as db:
             return reading.counts(db, self._sql, now)
 
-    def _verify(self, db: apsw.Connection) -> None:
+    def _verify(self, db: Connection) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
         if missing:
@@ -239,13 +239,14 @@ class SqliteStore:
             )
         self.shards = self._meta(db, "shards")
 
-    def _versions(self, db: apsw.Connection) -> list[tuple[int, str]]:
-        if not db.execute(self._sql["version_exists"]).get:
+    def _versions(self, db: Connection) -> list[tuple[int, str]]:
+        if db.first(self._sql["version_exists"]) == (0,):
             return []
-        return [(number, checksum) for number, checksum in db.execute(self._sql["versions"])]
+        return db.rows(self._sql["versions"])
 
-    def _meta(self, db: apsw.Connection, name: str) -> int:
-        return int(db.execute(self._sql["read_meta"], (name,)).get)
+    def _meta(self, db: Connection, name: str) -> int:
+        found = db.first(self._sql["read_meta"], (name,))
+        return int(found[0]) if found else 0
 
     def _where(self) -> str:
         return f"{self._database.path} (tables {self.prefix}…)"

@@ -1,6 +1,7 @@
 """Duetime: fire this event at time T, from your own database, to the millisecond, for certain."""
 
-from duetime.aio import AsyncScheduler
+import typing
+
 from duetime.clock import Clock, SystemClock
 from duetime.config import Settings
 from duetime.errors import (
@@ -23,6 +24,9 @@ from duetime.pull import Claim, Claims
 from duetime.retry import Backoff
 from duetime.scheduler import Scheduler
 from duetime.stores.contract import Answer, Counts, Member, Store
+
+if typing.TYPE_CHECKING:
+    from duetime.aio import AsyncScheduler
 
 __all__ = [
     "Answer",
@@ -60,3 +64,18 @@ __all__ = [
     "StoreUnsupported",
     "SystemClock",
 ]
+
+
+def __getattr__(name: str) -> type:
+    """Import AsyncScheduler when it is first used: asyncio takes as long as all the rest."""
+    if name != "AsyncScheduler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from duetime.aio import AsyncScheduler  # noqa: PLC0415 - see above
+
+    globals()[name] = AsyncScheduler
+    return AsyncScheduler
+
+
+def __dir__() -> list[str]:
+    """Return the public names, whether they were used already or not."""
+    return sorted({*globals(), *__all__})

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from duetime import inputs
+from duetime.aio_group import AsyncGroup
 from duetime.errors import AnswerLost, LifecycleError
 from duetime.event import Event, Row, State
-from duetime.group import AsyncGroup
 from duetime.observer import Statistics
 from duetime.pull import LOOK, Claim
 from duetime.pull import Claims as SyncClaims

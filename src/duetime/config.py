@@ -6,13 +6,10 @@ a near name, and never with a password.
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -231,6 +228,9 @@ def _from_file(file: str | Path | None, environ: Mapping[str, str]) -> dict[str,
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
+    import json  # noqa: PLC0415 - only where there is a file
+    import tomllib  # noqa: PLC0415 - as above
+
     try:
         if path.suffix == ".toml":
             values = tomllib.loads(text)
@@ -366,6 +366,8 @@ def _check_name(name: str, where: str, spell: Any) -> None:
 
 
 def _near(name: str, names: list[str], spell: Any = str) -> str:
+    import difflib  # noqa: PLC0415 - only for a message
+
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {spell(close[0])}?" if close else ""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 
@@ -24,7 +22,6 @@ from duetime.event import Event, Row, State
 from duetime.group import Group
 from duetime.handlers import Handlers
 from duetime.intake import Intake
-from duetime.node.beater import Beater
 from duetime.node.node import Node
 from duetime.node.shell import Flag
 from duetime.observer import LogObserver, Observer, Observers, Statistics
@@ -33,6 +30,11 @@ from duetime.retry import Backoff
 from duetime.stores import open_store
 from duetime.stores.contract import Answer, Counts, Filter, Member, Store
 from duetime.tally import Lateness, Tally
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from duetime.node.beater import Beater
 
 __all__ = ["Scheduler"]
 
@@ -437,7 +439,11 @@ class Scheduler:
         # Another process can open what a URL names, not a store object of the caller's.
         embedded = self.settings.store.startswith("memory:")
         given = self._given is not None
-        return None if given or embedded else Beater(self.settings, self._info())
+        if given or embedded:
+            return None
+        from duetime.node.beater import Beater  # noqa: PLC0415 - few processes need subprocess
+
+        return Beater(self.settings, self._info())
 
     def _set_node(self, node: Node | None) -> None:
         if self._intake is not None:
@@ -452,7 +458,7 @@ class Scheduler:
     def _info(self) -> bytes:
         return msgspec.json.encode(
             {
-                "host": socket.gethostname(),
+                "host": os.uname().nodename,
                 "pid": os.getpid(),
                 "kinds": sorted(handler.kind for handler in self.handlers),
             }

@@ -20,6 +20,7 @@ MODULES = [
 
 def test_all_equals_the_public_names() -> None:
     """`duetime.__all__` holds the public names, every one, each once."""
+    assert inspect.isclass(duetime.AsyncScheduler)  # imported when it is first asked for
     public = {
         name
         for name, value in vars(duetime).items()
@@ -55,14 +56,33 @@ def test_every_module_holds_what_it_exports() -> None:
 
 
 def test_importing_has_no_side_effects() -> None:
-    """`import duetime` prints nothing, starts no thread and loads no optional part."""
+    """`import duetime` prints nothing, starts no thread, loads no optional part and nothing heavy.
+
+    No driver and no server either: what a program does not use costs it no start-up time.
+    """
+    optional = ["duetime.cli", "duetime.testing", "duetime.server", "duetime.aio"]
+    users = ["rich", "click", "hypothesis", "pytest", "sqlalchemy", "django"]
+    drivers = ["apsw", "sqlite3", "pymysql", "psycopg", "psycopg2", "asyncpg"]
+    heavy = ["asyncio", "concurrent.futures", "ssl", "subprocess", "tempfile", "hashlib"]
+    heavy += ["tomllib", "json", "difflib", "multiprocessing", "http", "selectors"]
     program = (
         "import sys, threading; import duetime; assert threading.active_count() == 1; "
-        "heavy = {'duetime.cli', 'duetime.testing', 'rich', 'click', 'hypothesis', 'pytest'}; "
+        f"heavy = {{*{[*optional, *users, *drivers, *heavy]!r}}}; "
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def test_the_awaitable_door_opens_when_it_is_asked_for() -> None:
+    """`AsyncScheduler` is imported at first use, is listed before, and no other name is made up."""
+    program = (
+        "import sys, duetime; assert 'AsyncScheduler' in dir(duetime); "
+        "assert 'asyncio' not in sys.modules; "
+        "from duetime import AsyncScheduler; assert AsyncScheduler is duetime.AsyncScheduler; "
+        "assert 'asyncio' in sys.modules; assert not hasattr(duetime, 'BestScheduler')"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_package_is_typed() -> None:

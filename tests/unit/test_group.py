@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from duetime.aio_group import AsyncGroup
 from duetime.errors import AnswerLost, StoreUnavailable
-from duetime.group import AsyncGroup, Group
+from duetime.group import Group
 from tests.unit.node.stand import DEADLINE, wait_until
 
 

@@ -16,7 +16,6 @@ has to be elected, all have about the same, and little moves when a node comes o
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
@@ -242,12 +241,13 @@ def divide(ids: list[str], shards: int) -> dict[str, tuple[int, ...]]:
     nodes 14 and another 1. Measured from 3 to 4 nodes: the least owns 8 instead of 5.0 of them,
     and 9.5 shards move instead of 8.3.
     """
+    from hashlib import blake2b  # noqa: PLC0415 - it loads OpenSSL; who only schedules needs none
+
+    def weight(node: str) -> bytes:
+        return blake2b(f"{node}/{shard}".encode(), digest_size=8).digest()
+
     owned: dict[str, list[int]] = {node: [] for node in ids}
     for shard in range(shards if ids else 0):
         free = [node for node in ids if len(owned[node]) * len(ids) < shards]
-        owned[max(free, key=lambda node: _weight(node, shard))].append(shard)
+        owned[max(free, key=weight)].append(shard)
     return {node: tuple(mine) for node, mine in owned.items()}
-
-
-def _weight(node: str, shard: int) -> bytes:
-    return blake2b(f"{node}/{shard}".encode(), digest_size=8).digest()

@@ -6,20 +6,21 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
 from duetime.errors import LifecycleError, StoreError
 from duetime.event import Row
 from duetime.handlers import Handlers, Mode
-from duetime.node.beater import Beater
 from duetime.node.claimer import Claimer
 from duetime.node.fence import Fence
 from duetime.node.firer import Firer
 from duetime.node.judge import Rules, give_back
 from duetime.node.keeper import Keeper
-from duetime.node.lanes import Lanes
-from duetime.node.pools import LoopPool, ThreadPool
+from duetime.node.lanes import Lane, Lanes
+from duetime.node.pools import ThreadPool
 from duetime.node.reporter import Reporter
 from duetime.node.runner import Runner
 from duetime.node.settler import Settler
@@ -28,6 +29,10 @@ from duetime.node.timeline import Timeline
 from duetime.observer import ErrorReport, Level, Observers
 from duetime.stores.contract import Store
 from duetime.tally import Lateness, Tally
+
+if TYPE_CHECKING:
+    from duetime.node.beater import Beater
+    from duetime.node.loop import LoopPool
 
 __all__ = ["Node"]
 
@@ -95,7 +100,6 @@ class Node:
             lateness,
             int(settings.stats_every * MICROS),
         )
-        self.loops = LoopPool(self.runner, clock)
         self._threads = ThreadPool(self.runner, clock, settings.workers)
         self.shells: dict[str, Shell] = {}
         self.idle = Waker()
@@ -117,16 +121,26 @@ class Node:
             "reporter": self.reporter,
         }
 
+    @cached_property
+    def loops(self) -> LoopPool:
+        """Where async handlers run: made, and asyncio imported, when there is a first one."""
+        from duetime.node.loop import LoopPool  # noqa: PLC0415 - half of what an import takes
+
+        return LoopPool(self.runner, self.clock)
+
     def _wire(self) -> None:
         self.claimer.fire = self._fire
         self.keeper.rejoined = self.drop
         self.keeper.shards_changed = self.claimer.look_again
         self.keeper.clock_set = self._wake_all
         self.runner.feed_threads = self._threads.feed
-        self.runner.feed_loop = self.loops.feed
+        self.runner.feed_loop = self._feed_loop
         self.runner.room_made = self._room_made
         self.settler.moved = self.claimer.hint
         self.settler.settled = self.runner.suspects_gone
+
+    def _feed_loop(self, lane: Lane) -> None:
+        self.loops.feed(lane)  # made no sooner
 
     def _fire(self) -> None:
         self.firer.wake()  # looked up at each call: who runs the stage sets it later
@@ -220,7 +234,8 @@ class Node:
         deadline = self.clock.boot() + int(patience * MICROS)
         while self.runner.is_busy() and self.clock.boot() < deadline and not self._hurried:
             self.idle.wait(min(deadline - self.clock.boot(), MICROS // 10))
-        self.loops.stop()
+        if "loops" in vars(self):
+            self.loops.stop()
         self.runner.abandon()
         self._end("settler")
         flushed = self._flush(deadline)
@@ -272,7 +287,8 @@ class Node:
         self._tally.dropped += len(rows)
         self.runner.suspects = 0
         self.settler.forget()
-        self.loops.cancel()
+        if "loops" in vars(self):
+            self.loops.cancel()
         self.claimer.look_again()
 
     def _failed(self, stage: str, error: BaseException) -> None:

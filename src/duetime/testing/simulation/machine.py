@@ -11,7 +11,7 @@ from duetime.errors import LifecycleError, StoreError
 from duetime.event import Event
 from duetime.handlers import Mode
 from duetime.node.lanes import Job, Lane
-from duetime.node.pools import LoopPool
+from duetime.node.loop import LoopPool
 from duetime.node.shell import Shell, Stage, Waker
 from duetime.pull import Claims
 from duetime.testing.simulation.fibers import Fiber, Vanished

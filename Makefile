@@ -18,10 +18,10 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): moved  # a virtual environment holds paths: made anew when the folder has moved
 endif
 
-.PHONY: help run test check lint types ladder unit servers sim bench lock format clean moved
+.PHONY: help run test test-mysql check lint types ladder unit servers sim bench lock format clean moved
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" shows options)
 	@$(PY) examples/demo.py $(ARGS)
@@ -29,6 +29,10 @@ run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" sh
 test: lint types ladder servers  ## everything: lint, types, import ladder, all tests
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
 	$(PY) -m pytest -m "$(ALONE)" $(ARGS)
+
+test-mysql: $(READY)  ## the store's tests on MySQL itself (fetched, or DUETIME_TEST_MYSQL_URL=mysql://…)
+	@[ -n "$${DUETIME_TEST_MYSQL_URL:-}" ] || scripts/mysql
+	DUETIME_TEST_STORES=mysql $(PY) -m pytest tests/stores/mysql $(ARGS)
 
 check: lint types ladder  ## the quick part, for every change, without a database server
 	DUETIME_TEST_STORES=memory,sqlite $(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
@@ -63,7 +67,8 @@ format: $(READY)  ## let ruff format and repair what it can
 lock: $(READY)  ## resolve the dependencies anew: make lock ARGS=--upgrade
 	scripts/lock $(ARGS)
 
-clean:  ## remove the environment, caches and builds
+clean:  ## remove the environment, caches, builds and the fetched MySQL
+	scripts/mysql --remove
 	rm -rf .venv build dist .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

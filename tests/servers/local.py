@@ -1,4 +1,4 @@
-"""Starts a MariaDB or PostgreSQL server of its own: a free port, a temporary folder, its own user.
+"""Starts a database server of its own: a free port, a temporary folder, a user of its own.
 
 Durability is the default one, so that what a test sees is what users get. Everything else that a
 store must not depend on (character set, SQL mode, time zone) is set to something unusual.
@@ -13,14 +13,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 __all__ = ["KINDS", "LocalServer", "MissingServerError", "running"]
 
-KINDS = ("mariadb", "postgresql")
+KINDS = ("mariadb", "postgresql", "mysql")
+_ROOT = Path(__file__).parents[2]
 _PLACES = ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
 _TRIES = 3  # another process may take the port between choosing and using it
 _START, _STOP = 60.0, 20.0  # s
@@ -38,11 +40,13 @@ class Address(NamedTuple):
     port: int
     user: str
     socket: str
+    password: str = ""
 
     def url(self, database: str) -> str:
         """Return the URL of a database for a store."""
         scheme = {"mariadb": "mysql"}.get(self.kind, self.kind)
-        return f"{scheme}://{self.user}@{self.host}:{self.port}/{database}"
+        login = ":".join(quote(part, safe="") for part in (self.user, self.password) if part)
+        return f"{scheme}://{login}@{self.host}:{self.port}/{database}"
 
 
 def program(name: str) -> str:
@@ -61,6 +65,18 @@ def program(name: str) -> str:
     return found
 
 
+def mysqld() -> str:
+    """Return the path of what starts MySQL. Raises if it was not fetched."""
+    words = [str(_ROOT / "scripts" / "mysql"), "--where"]
+    found = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()
+    if not (path := Path(found) / "mysqld").exists():
+        raise MissingServerError(
+            "MySQL is not there: run scripts/mysql, or give a server's address with "
+            "DUETIME_TEST_MYSQL_URL=mysql://user:password@host:port."
+        )
+    return str(path)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -71,8 +87,16 @@ def free_port() -> int:
 class LocalServer:
     """One server; `start`, `stop`, `kill` and `start` again find the same data and port."""
 
-    def __init__(self, kind: str, folder: Path, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        options: tuple[str, ...] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environ` is added to the environment of the server alone."""
         self.kind = kind
+        self._environ = environ or {}
         self.folder = folder
         self.port = 0
         self._options = options
@@ -83,7 +107,7 @@ class LocalServer:
         """Return the user that root starts the server as; others start it as themselves."""
         if os.geteuid() != 0:
             return None
-        wanted = {"mariadb": "mysql", "postgresql": "postgres"}[self.kind]
+        wanted = "postgres" if self.kind == "postgresql" else "mysql"
         try:
             return pwd.getpwnam(wanted).pw_name
         except KeyError:
@@ -91,7 +115,7 @@ class LocalServer:
 
     @property
     def address(self) -> Address:
-        user = {"mariadb": "root", "postgresql": "postgres"}[self.kind]
+        user = "postgres" if self.kind == "postgresql" else "root"
         return Address(self.kind, "127.0.0.1", self.port, user, str(self._socket))
 
     @property
@@ -105,9 +129,9 @@ class LocalServer:
 
     @property
     def _socket(self) -> Path:
-        if self.kind == "mariadb":
-            return self.folder / "server.sock"
-        return self.folder / f".s.PGSQL.{self.port}"
+        if self.kind == "postgresql":
+            return self.folder / f".s.PGSQL.{self.port}"
+        return self.folder / "server.sock"
 
     def start(self) -> None:
         """Make the data folder if there is none, start, and wait until it answers."""
@@ -132,9 +156,13 @@ class LocalServer:
         """End it as a crash would."""
         self._end(signal.SIGKILL)
 
+    def crash(self) -> None:
+        """End it and all its processes without a last write; it recovers at its next start."""
+        self._end(signal.SIGKILL if self.kind == "mariadb" else signal.SIGQUIT)
+
     def stop(self) -> None:
         """End it in order, or by force when that takes too long."""
-        self._end(signal.SIGTERM if self.kind == "mariadb" else signal.SIGINT)
+        self._end(signal.SIGINT if self.kind == "postgresql" else signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -163,6 +191,14 @@ class LocalServer:
             ]
             command += [f"--user={self._user}"] if self._user else []
             self._run(command, as_user=False)
+        elif self.kind == "mysql":
+            # Its own root may come by the socket alone. Each statement stands on one line.
+            (self.folder / "users.sql").write_text(
+                "CREATE USER root@'%';\nGRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;\n"
+            )
+            command = [mysqld(), "--initialize-insecure", f"--datadir={data}"]
+            command += [f"--init-file={self.folder / 'users.sql'}", "--secure-file-priv=NULL"]
+            self._run([*command, f"--tmpdir={self.folder / 'tmp'}"], as_user=True)
         else:
             command = [program("initdb"), "-D", data, "-U", "postgres", "--auth=trust"]
             self._run([*command, "--encoding=UTF8", "--locale=C", "--no-sync"], as_user=True)
@@ -187,21 +223,32 @@ class LocalServer:
                 group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
                 extra_groups=None if self._user is None else [],
                 cwd=self.folder,
-                env=_clean(),
+                env={**_clean(), **self._environ},
                 start_new_session=True,
             )
 
     def _command(self) -> list[str]:
-        if self.kind == "mariadb":
-            return [
-                *(program("mariadbd"), "--no-defaults", f"--datadir={self.folder / 'data'}"),
-                *(f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1"),
-                *(f"--pid-file={self.folder / 'pid'}", f"--tmpdir={self.folder / 'tmp'}"),
-                *("--skip-name-resolve", "--performance-schema=OFF", "--max-connections=400"),
-                *("--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M"),
-                *("--character-set-server=latin1", "--sql-mode=", "--default-time-zone=+05:30"),
-                *self._options,
-            ]
+        if self.kind == "postgresql":
+            return self._postgres()
+        folder = self.folder
+        return [
+            *([mysqld()] if self.kind == "mysql" else [program("mariadbd"), "--no-defaults"]),
+            *(f"--datadir={folder / 'data'}", f"--tmpdir={folder / 'tmp'}"),
+            *(f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1"),
+            *(f"--pid-file={folder / 'pid'}", "--skip-name-resolve", "--max-connections=400"),
+            *("--innodb-buffer-pool-size=256M", "--character-set-server=latin1", "--sql-mode="),
+            "--default-time-zone=+05:30",
+            *{
+                "mariadb": ("--performance-schema=OFF", "--innodb-log-file-size=256M"),
+                "mysql": (
+                    *("--mysqlx=OFF", "--secure-file-priv=NULL", "--sql-require-primary-key=ON"),
+                    "--innodb-redo-log-capacity=512M",
+                ),
+            }[self.kind],
+            *self._options,
+        ]
+
+    def _postgres(self) -> list[str]:
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.folder),
@@ -217,7 +264,7 @@ class LocalServer:
     def _answers(self) -> bool:
         """Wait until the server greets a client."""
         deadline = time.monotonic() + _START
-        ready = _greets if self.kind == "mariadb" else _says_ready
+        ready = _says_ready if self.kind == "postgresql" else _greets
         while time.monotonic() < deadline and self.alive:
             if ready(self):
                 return True
@@ -226,7 +273,7 @@ class LocalServer:
 
 
 def _greets(server: LocalServer) -> bool:
-    """MariaDB speaks first: a packet with the protocol's number, 10."""
+    """MariaDB and MySQL speak first: a packet with the protocol's number, 10."""
     try:
         with socket.create_connection(("127.0.0.1", server.port), 1) as client:
             client.settimeout(1)

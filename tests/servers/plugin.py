@@ -1,7 +1,9 @@
 """Gives tests real servers: started once per session, beside the first tests, ended with it.
 
-A test that names the fixture `mariadb` or `postgresql` gets the address. A server that is missing
-fails such tests; DUETIME_TEST_STORES=memory,sqlite leaves them out, and pytest says so.
+A test that names the fixture `mariadb`, `mysql` or `postgresql` gets the address. A server that is
+missing fails such tests; DUETIME_TEST_STORES=memory,sqlite leaves them out, and pytest says so.
+MySQL is tested where DUETIME_TEST_STORES names it. DUETIME_TEST_MYSQL_URL is the address of a
+server to be used instead; what would kill or restart it is then left out, each test by name.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from tests.servers.local import KINDS, Address
 
-__all__ = ["mariadb", "postgresql"]
+__all__ = ["mariadb", "mysql", "own_servers", "postgresql", "server_address", "wanted"]
 
 _FOLDER, _OWNER = "DUETIME_TEST_SERVERS", "DUETIME_TEST_OWNER"
-_STORES = "DUETIME_TEST_STORES"
-_ALL = ("memory", "sqlite", *KINDS)
+_STORES, _GIVEN = "DUETIME_TEST_STORES", "DUETIME_TEST_MYSQL_URL"
+_DEFAULT = ("memory", "sqlite", "mariadb", "postgresql")
+_ALL = (*_DEFAULT, "mysql")
 _WAIT = 90.0  # s for a server to start, on a machine that does much else
 _ROOT = Path(__file__).parents[2]
 
@@ -34,7 +39,7 @@ _ROOT = Path(__file__).parents[2]
 def wanted() -> tuple[str, ...]:
     """Return the stores that are to be tested."""
     names = os.environ.get(_STORES, "").replace(" ", "")
-    chosen = tuple(names.split(",")) if names else _ALL
+    chosen = tuple(names.split(",")) if names else _DEFAULT
     if unknown := set(chosen) - set(_ALL):
         raise pytest.UsageError(f"{_STORES} names {', '.join(unknown)}; known: {', '.join(_ALL)}")
     return chosen
@@ -52,34 +57,98 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of servers that are not wanted."""
+    """Leave out the tests of servers that are not wanted, or that are not ours to end."""
     out = set(KINDS) - set(wanted())
-    left = [item for item in items if out & set(getattr(item, "fixturenames", ()))]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in set(left)]
+    left = {item for item in items if out & _servers_of(item)}
+    foreign = {item for item in items if item not in left and _is_ours_alone(item)}
+    _left_out(config).extend(item.nodeid for item in items if item in foreign)
+    if left | foreign:
+        config.hook.pytest_deselected(items=[*left, *foreign])
+        items[:] = [item for item in items if item not in left | foreign]
+
+
+def _servers_of(item: pytest.Item) -> set[str]:
+    """Return the kinds of servers that a test needs, by fixture or parameter."""
+    given = getattr(item, "callspec", None)
+    values = given.params.values() if given else ()
+    return set(KINDS) & {*getattr(item, "fixturenames", ()), *filter(_is_text, values)}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_ours_alone(item: pytest.Item) -> bool:
+    """Tell whether a test starts a MySQL of its own, which a given server stands for."""
+    starts = "own_servers" in getattr(item, "fixturenames", ())
+    return bool(os.environ.get(_GIVEN)) and starts and "mysql" in _servers_of(item)
+
+
+_KEY = pytest.StashKey[list[str]]()
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    return config.stash.setdefault(_KEY, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a worker tell the session what it has left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = _left_out(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear from a worker what it has left out; all leave out the same."""
+    told = getattr(node, "workeroutput", {}).get("left_out", [])
+    _left_out(node.config)[:] = told
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name what a given server was spared."""
+    if names := _left_out(config):
+        terminalreporter.section(f"left out, for {_GIVEN} is not ours to stop", red=True)
+        for name in names:
+            terminalreporter.write_line(name)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start what will be needed, beside the tests that come first."""
     if session.config.option.collectonly:
         return
-    names = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    needed = set().union(*map(_servers_of, session.items)) if session.items else set()
     for kind in KINDS:
-        if kind in names:
+        if kind in needed and not (kind == "mysql" and os.environ.get(_GIVEN)):
             _begin(kind)
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Address:
     """Return the address of a MariaDB server that all tests of this session share."""
-    return _address("mariadb")
+    return server_address("mariadb")
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Address:
+    """Return the address of a MySQL server that all tests of this session share."""
+    return server_address("mysql")
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Address:
     """Return the address of a PostgreSQL server that all tests of this session share."""
-    return _address("postgresql")
+    return server_address("postgresql")
+
+
+@pytest.fixture(scope="module")
+def own_servers() -> Iterator[Path]:
+    """Return a folder for servers of the test's own, which their users may reach."""
+    folder = Path(tempfile.mkdtemp(prefix="duetime-own-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _begin(kind: str) -> Path:
@@ -115,7 +184,10 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _address(kind: str) -> Address:
+def server_address(kind: str) -> Address:
+    """Return where the shared server of a kind listens; wait until it does."""
+    if kind == "mysql" and (given := os.environ.get(_GIVEN)):
+        return _given(given)
     place = _begin(kind)
     deadline = time.monotonic() + _WAIT
     while time.monotonic() < deadline:
@@ -126,6 +198,16 @@ def _address(kind: str) -> Address:
         time.sleep(0.02)
     log = (place / "log").read_text(errors="replace") if place.exists() else "its folder is gone"
     pytest.fail(f"{kind} did not start within {_WAIT:g} s: {log[-2000:]}", pytrace=False)
+
+
+def _given(url: str) -> Address:
+    """Take an address apart; the name of a database in it is not used."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("mysql", "mariadb") or not (parts.hostname and parts.username):
+        raise pytest.UsageError(f"{_GIVEN} must be mysql://user:password@host:port")
+    login = map(unquote, (parts.username, parts.password or ""))
+    user, password = login
+    return Address("mysql", parts.hostname, parts.port or 3306, user, "", password)
 
 
 def _end_all(folder: Path) -> None:

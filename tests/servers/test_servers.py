@@ -81,9 +81,57 @@ def test_stores_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(plugin.wanted()) == {"memory", "sqlite", "mariadb", "postgresql"}
     monkeypatch.setenv("DUETIME_TEST_STORES", "sqlite, mariadb")
     assert plugin.wanted() == ("sqlite", "mariadb")
+    monkeypatch.setenv("DUETIME_TEST_STORES", "mysql")
+    assert plugin.wanted() == ("mysql",)
     monkeypatch.setenv("DUETIME_TEST_STORES", "oracle")
     with pytest.raises(pytest.UsageError):
         plugin.wanted()
+
+
+def test_a_given_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DUETIME_TEST_MYSQL_URL stands for a MySQL that the tests start; a bad one is refused."""
+    url = "DUETIME_TEST_MYSQL_URL"
+    monkeypatch.setenv(url, "mysql://ada:p%40%3A@db.example:3307/any")
+    address = plugin.server_address("mysql")
+    assert address[:4] == ("mysql", "db.example", 3307, "ada")
+    assert address.url("x") == "mysql://ada:p%40%3A@db.example:3307/x"
+    for wrong in ("postgresql://ada@db.example", "db.example", "mysql://db.example"):
+        monkeypatch.setenv(url, wrong)
+        with pytest.raises(pytest.UsageError):
+            plugin.server_address("mysql")
+
+
+def collected(path: str, **environment: str) -> str:
+    """Return what pytest says when it only looks which tests there are."""
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [*words, path],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout
+
+
+def test_what_a_given_server_is_spared_is_said() -> None:
+    """Tests that would stop a server of their own are left out for a given one, each by name."""
+    given = "mysql://ada@db.example"
+    said = collected(
+        "tests/stores/mysql/test_tls.py",
+        DUETIME_TEST_STORES="mysql",
+        DUETIME_TEST_MYSQL_URL=given,
+    )
+    names, told = said.split("left out, for DUETIME_TEST_MYSQL_URL is not ours to stop")
+    assert "test_a_stranger_is_refused" not in names
+    assert "test_a_stranger_is_refused" in told
+    assert "test_certificates_that_cannot_be_read_are_told" in names
+    assert "left out" not in collected(
+        "tests/stores/mysql/test_tls.py",
+        DUETIME_TEST_STORES="mariadb",
+        DUETIME_TEST_MYSQL_URL=given,
+    )
 
 
 @pytest.mark.parametrize(("stores", "left_out"), [("mariadb", False), ("sqlite", True)])
@@ -92,17 +140,9 @@ def test_what_is_left_out_is_said(
     left_out: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     """Tests of a server that is not wanted are deselected in sight; others are collected."""
-    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    run = subprocess.run(
-        [*words, "tests/stores/mysql/test_locks.py"],
-        cwd=ROOT,
-        env={**os.environ, "DUETIME_TEST_STORES": stores},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ("deselected" in run.stdout) is left_out
-    assert ("test_a_held_row_stalls_no_claim" in run.stdout) is not left_out
+    said = collected("tests/stores/mysql/test_locks.py", DUETIME_TEST_STORES=stores)
+    assert ("deselected" in said) is left_out
+    assert ("test_a_held_row_stalls_no_claim" in said) is not left_out
 
 
 def test_a_proxy_that_is_closed_lets_go(mariadb: Address) -> None:

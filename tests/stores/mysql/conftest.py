@@ -1,18 +1,32 @@
-"""A MariaDB database for each worker, with tables that are emptied between tests."""
+"""A database for each worker, with tables that are emptied between tests.
+
+Each test here runs on MariaDB, on MySQL, or on both, as DUETIME_TEST_STORES says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pymysql
 import pytest
+from pymysql.cursors import DictCursor
 
 from duetime.store_url import parse_store
 from duetime.stores.mysql import MysqlStore
 from tests.servers.local import Address
+from tests.servers.plugin import server_address, wanted
 
 PREFIX = "duetime_"
+KINDS = ("mariadb", "mysql")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test once for each server that is wanted; with none, pytest leaves it out."""
+    if "server_kind" in metafunc.fixturenames:
+        kinds = [kind for kind in KINDS if kind in wanted()] or ["mariadb"]
+        metafunc.parametrize("server_kind", kinds, scope="session")
 
 
 class Admin:
@@ -25,29 +39,59 @@ class Admin:
         self._connection = self.connect()
 
     def connect(self, **options: Any) -> Any:
-        given = {"host": self.address.host, "port": self.address.port, "user": self.address.user}
-        return pymysql.connect(
-            **{**given, "database": self.database, "autocommit": True, **options}
-        )
+        to = {"database": self.database, "autocommit": True}
+        return pymysql.connect(**{**login(self.address), **to, **options})
 
     def __call__(self, statement: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
+    def plan(self, statement: str) -> list[dict[str, Any]]:
+        """Return how the server would find rows: one entry for each table."""
+        with self._connection.cursor(DictCursor) as cursor:
+            cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {statement}")
+            return list(cursor.fetchall())
+
+    def lock_waits(self) -> int:
+        """Return how many transactions wait for a row lock."""
+        place = {
+            "mariadb": "information_schema.INNODB_LOCK_WAITS",
+            "mysql": "performance_schema.data_lock_waits",
+        }[self.address.kind]
+        return len(self(f"SELECT 1 FROM {place}"))
+
     def close(self) -> None:
         self._connection.close()
 
 
+def login(address: Address) -> dict[str, Any]:
+    """Return what a driver needs to get in."""
+    return {
+        "host": address.host,
+        "port": address.port,
+        "user": address.user,
+        "password": address.password,
+    }
+
+
 @pytest.fixture(scope="session")
-def admin(mariadb: Address, worker_id: str) -> Iterator[Admin]:
-    """Make this worker's database."""
+def address(server_kind: str) -> Address:
+    """Return where the server is that this round of tests is about."""
+    return server_address(server_kind)
+
+
+@pytest.fixture(scope="session")
+def admin(address: Address, worker_id: str) -> Iterator[Admin]:
+    """Make this worker's database, anew if a run that was killed has left it."""
     database = f"duetime_{worker_id}"
-    given = {"host": mariadb.host, "port": mariadb.port, "user": mariadb.user}
-    with pymysql.connect(**given, autocommit=True) as connection:
+    with pymysql.connect(**login(address), autocommit=True) as connection:
+        connection.cursor().execute(f"DROP DATABASE IF EXISTS {database}")
         connection.cursor().execute(f"CREATE DATABASE {database}")
-    admin = Admin(mariadb, database)
+    admin = Admin(address, database)
     yield admin
+    with suppress(pymysql.MySQLError):  # a given server shall look as before
+        admin(f"DROP DATABASE {database}")
     admin.close()
 
 
@@ -90,12 +134,14 @@ def few_shards(admin: Admin) -> Admin:
 
 
 @pytest.fixture(scope="session")
-def humble(admin: Admin) -> str:
-    """Make a user with the least rights; return the store's URL for it."""
+def humble(admin: Admin) -> Iterator[str]:
+    """Make a user with the least rights; give the store's URL for it."""
     user = f"humble_{admin.database}"
+    admin(f"DROP USER IF EXISTS '{user}'@'%'")
     admin(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'p'")
     admin(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {admin.database}.* TO '{user}'@'%'")
-    return admin.address._replace(user=f"{user}:p").url(admin.database)
+    yield admin.address._replace(user=user, password="p").url(admin.database)
+    admin(f"DROP USER '{user}'@'%'")
 
 
 def empty(admin: Admin, prefix: str = PREFIX) -> None:

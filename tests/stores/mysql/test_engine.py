@@ -1,4 +1,4 @@
-"""The whole engine on MariaDB: what is scheduled fires once, whichever node takes it."""
+"""The whole engine on a server: what is scheduled fires once, whichever node takes it."""
 
 from __future__ import annotations
 

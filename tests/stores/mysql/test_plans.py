@@ -111,15 +111,19 @@ def test_the_primary_key_is_used(
         CALLS[call](full, mine)
     plans = [plan for statement, _ in seen.statements for plan in explained(admin, statement)]
     assert plans
-    assert [plan for plan in plans if plan[3] not in RANGES or plan[5] != "PRIMARY"] == []
+    assert [plan for plan in plans if not by_primary_key(plan)] == []
 
 
-def explained(admin: Admin, statement: str) -> list[tuple[Any, ...]]:
+def by_primary_key(plan: dict[str, Any]) -> bool:
+    return plan["type"] in RANGES and plan["key"] == "PRIMARY"
+
+
+def explained(admin: Admin, statement: str) -> list[dict[str, Any]]:
     """Return how rows of our tables are found; what an INSERT does needs no plan."""
     if "INSERT" in statement or "REPLACE" in statement:
         return []
-    plans = admin(f"EXPLAIN {statement}")
-    return [plan for plan in plans if str(plan[2]).startswith((PREFIX, "e", "n"))]
+    plans = admin.plan(statement)
+    return [plan for plan in plans if str(plan["table"]).startswith((PREFIX, "e", "n"))]
 
 
 def test_an_insert_alone_is_one_statement(store: MysqlStore, watch: Callable[[], Any]) -> None:
@@ -183,9 +187,9 @@ def test_small_tables_are_not_read_whole(admin: Admin, watch: Callable[[], Any])
             store.settle(Settlement(done=mine[:6], moves=[move(mine[7], T + SECOND)]))
         store.insert([row(T + i // 2) for i in range(6)])
         texts = [text for text, _ in seen.statements if text.startswith("DELETE")]
-        plans = [plan for text in texts for plan in admin(f"EXPLAIN {text}")]
+        plans = [plan for text in texts for plan in admin.plan(text)]
         assert plans
-        assert [plan for plan in plans if plan[3] == "ALL"] == []
+        assert [plan for plan in plans if plan["type"] == "ALL"] == []
     finally:
         store.close()
         for (table,) in admin("SHOW TABLES"):

@@ -16,7 +16,7 @@ from tests.stores.test_differential import CALLS, SHARDS, Call, Script, contents
 
 
 class TestMysqlStore(StoreSuite):
-    """MariaDB keeps every promise, to a user who may not change tables, too."""
+    """Both servers keep every promise, to a user who may not change tables, too."""
 
     @pytest.fixture
     def store(self, make: Callable[..., MysqlStore], humble: str) -> MysqlStore:
@@ -26,7 +26,7 @@ class TestMysqlStore(StoreSuite):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(CALLS, min_size=5, max_size=30))
 def test_the_same_calls_give_the_same_answers(few_shards: Admin, calls: list[Call]) -> None:
-    """Any sequence of calls shows the same on MariaDB as on the reference model."""
+    """Any sequence of calls shows the same on a server as on the reference model."""
     empty(few_shards, "few_")
     model, script = MemoryStore(SHARDS), Script()
     store = MysqlStore(few_shards.url, prefix="few_", shards=SHARDS)

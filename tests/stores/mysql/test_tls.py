@@ -71,16 +71,22 @@ class Secured(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def secured(mariadb: Address, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def secured(server_kind: str, own_servers: Path) -> Iterator[Secured]:
     """Start a server whose certificate one authority has signed, the other has not."""
-    folder = Path(mariadb.socket).parents[1] / f"tls-{tmp_path_factory.getbasetemp().name}"
-    folder.mkdir()
-    folder.chmod(0o755)
+    folder = own_servers
     right, wrong = (certificate(folder, name) for name in ("right", "wrong"))
     own = certificate(folder, "server", right)
     options = (f"--ssl-cert={own.file}", f"--ssl-key={own.key_file}", f"--ssl-ca={right.file}")
-    with running("mariadb", folder / "server", *options) as server:
+    with running(server_kind, folder / server_kind, *options) as server:
         yield Secured(server, right.file, wrong.file)
+
+
+@pytest.fixture(scope="module")
+def plain(server_kind: str, own_servers: Path) -> Iterator[Address]:
+    """Start a server that encrypts nothing; MySQL makes certificates unless it is told not to."""
+    options = ["--tls-version="] if server_kind == "mysql" else []
+    with running(server_kind, own_servers / f"plain-{server_kind}", *options) as server:
+        yield server.address
 
 
 @pytest.fixture
@@ -145,11 +151,12 @@ def test_another_name_is_refused(secured: Secured, opened: Callable[[str], Mysql
 
 
 def test_plain_is_not_taken_for_encrypted(
-    mariadb: Address, opened: Callable[[str], MysqlStore]
+    plain: Address, opened: Callable[[str], MysqlStore]
 ) -> None:
     """Where encryption is required and the server has none, nothing is sent."""
     with pytest.raises(StoreUnavailable):
-        is_encrypted(opened(mariadb.url("mysql") + "?ssl_mode=required"))
+        is_encrypted(opened(plain.url("mysql") + "?ssl_mode=required"))
+    assert not is_encrypted(opened(plain.url("mysql") + "?ssl_mode=preferred"))
 
 
 def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:

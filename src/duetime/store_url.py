@@ -50,6 +50,7 @@ class StoreUrl(NamedTuple):
     password: str = ""
     database: str = ""
     options: tuple[tuple[str, str], ...] = ()  # by name, e.g. ("ssl_ca", "/etc/ca.pem")
+    others: tuple[tuple[str, int], ...] = ()  # (host, port) to go to when the first is away
 
     def __repr__(self) -> str:
         """Show everything but the password."""
@@ -62,8 +63,18 @@ class StoreUrl(NamedTuple):
         if not self.host:
             return f"{self.scheme}:///{self.path}"
         user = f"{self.user}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{user}{host}:{self.port}/{self.database}"
+        hosts = ((f"[{host}]" if ":" in host else host, port) for host, port in self.places)
+        places = ",".join(f"{host}:{port}" for host, port in hosts)
+        return f"{self.scheme}://{user}{places}/{self.database}"
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Each (host, port), in the order in which they are tried."""
+        return ((self.host, self.port), *self.others)
+
+    def each(self) -> list[StoreUrl]:
+        """Return the URL of every server by itself."""
+        return [self._replace(host=host, port=port, others=()) for host, port in self.places]
 
     def option(self, name: str) -> str | None:
         """Return an option of the URL, or None."""
@@ -116,25 +127,38 @@ def _parse_server(url: str, server: _Server, rest: str) -> StoreUrl:
     login, at, place = main.rpartition("@")
     address, slash, database = place.partition("/")
     user, _, password = login.partition(":") if at else ("", "", "")
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise _bad_url(
-            url,
-            "the host or port cannot be read; in a user or password write ? as %3F, / as %2F "
-            "and % as %25",
-        )
-    port = int(match["port"] or server.port)
-    if not 0 < port < 65536:
-        raise _bad_url(url, "the port must be from 1 to 65535")
+    (host, port), *others = _addresses(url, server, address)
     database = unquote(database)
     if not slash or not database or "/" in database:
         raise _bad_url(url, f"it needs a database: {server.scheme}://user:password@host/database")
-    host = match["v6"] or match["host"]
-    parts = (unquote(user), unquote(password), database, host)
+    parts = (unquote(user), unquote(password), database)
     if any(_has_control(part) for part in parts):
         raise _bad_url(url, "it holds a control character")
     options = _options(url, server, query)
-    return StoreUrl(server.scheme, "", host, port, *parts[:3], options)
+    if others and {"unix_socket", "host"} & dict(options).keys():
+        raise _bad_url(url, "a socket is on this machine: name it alone, or several hosts")
+    return StoreUrl(server.scheme, "", host, port, *parts, options, tuple(others))
+
+
+def _addresses(url: str, server: _Server, text: str) -> list[tuple[str, int]]:
+    """Return (host, port) of each server, as they are written: separated by commas."""
+    found: list[tuple[str, int]] = []
+    for part in text.split(","):
+        match = _ADDRESS.fullmatch(part)
+        if match is None:
+            raise _bad_url(
+                url,
+                "the host or port cannot be read; in a user or password write ? as %3F, / as %2F "
+                "and % as %25",
+            )
+        port = int(match["port"] or server.port)
+        if not 0 < port < 65536:
+            raise _bad_url(url, "the port must be from 1 to 65535")
+        place = (match["v6"] or match["host"], port)
+        if place in found:
+            raise _bad_url(url, "it names a server twice")
+        found.append(place)
+    return found
 
 
 def _options(url: str, server: _Server, query: str) -> tuple[tuple[str, str], ...]:
@@ -192,7 +216,9 @@ _PASSWORD_WORD = re.compile(
     r"(?i)((?:[a-z_]*pass(?:word|wd|phrase)?|pwd|[a-z_]*secret|[a-z_]*token|api_?key)\s*=\s*)"
     r"""("[^"]*"?|'[^']*'?|[^\s&;]*)"""
 )
-_HOST_PORT = re.compile(r"[^:/?]*(?::\d{1,5})?(?:[/?].*)?$|\[[0-9a-fA-F:.]*\]|/", re.DOTALL)
+_HOST_PORT = re.compile(
+    r"[^:/?,]*(?::\d{1,5})?(?:,[^:/?,]*(?::\d{1,5})?)*(?:[/?].*)?$|\[[0-9a-fA-F:.]*\]|/", re.DOTALL
+)
 
 
 def _bad_url(url: str, reason: str) -> ConfigError:

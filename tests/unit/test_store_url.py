@@ -51,7 +51,29 @@ def test_server_urls(url: str, expected: tuple[object, ...]) -> None:
     found = parse_store(url)
     scheme = "postgresql" if url.startswith("postgres") else "mysql"
     assert (found.scheme, found.path) == (scheme, "")
-    assert found[2:] == expected
+    assert found[2:8] == expected
+    assert found.places == (expected[:2],)
+
+
+@pytest.mark.parametrize(
+    ("url", "places"),
+    [
+        ("mysql://u:p@a,b:1,[::1]:3/x", (("a", 3306), ("b", 1), ("::1", 3))),
+        ("mariadb://a:1,a:2/x?ssl_mode=required", (("a", 1), ("a", 2))),
+        ("postgresql://u@a,b/x", (("a", 5432), ("b", 5432))),
+    ],
+)
+def test_several_servers(url: str, places: tuple[tuple[str, int], ...]) -> None:
+    """Servers that stand in for one another are separated by commas, each with its own port."""
+    found = parse_store(url)
+    assert found.places == places
+    each = found.each()
+    assert tuple(one.places[0] for one in each) == places
+    assert {one[4:8] for one in each} == {found[4:8]}
+    assert not any(one.others for one in each)
+    shown = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in places)
+    assert shown in str(found)
+    assert parse_store(str(found)).places == places
 
 
 def test_a_store_url_shows_no_password() -> None:
@@ -97,6 +119,12 @@ def test_a_store_url_shows_no_password() -> None:
         ("postgresql://db/x?sslmode=required", "verify-full"),
         ("postgresql://db/x?ssl_mode=require", "sslmode?"),
         ("postgresql://db/x?sslcert=a", "go together"),
+        ("mysql://a,/x", "host"),
+        ("mysql://a,b:0/x", "port"),
+        ("mysql://a:1,a:1/x", "twice"),
+        ("mysql://a,a:3306/x", "twice"),
+        ("mysql://a,b/x?unix_socket=/s", "socket"),
+        ("postgresql://a,b/x?host=/run", "socket"),
         ("memory://x", "alone"),
     ],
 )
@@ -117,6 +145,7 @@ def test_other_store_urls_are_refused(url: str, advice: str) -> None:
         "mysql://db:3306/x",
         "mysql://db/x?a=b",
         "mysql://[::1]:3/x",
+        "mysql://a,b:2,c/x",
     ],
 )
 def test_urls_without_a_password_stay_readable(url: str) -> None:
@@ -127,6 +156,8 @@ def test_urls_without_a_password_stay_readable(url: str) -> None:
 def test_a_redacted_url_still_tells_the_place() -> None:
     """User, host and database remain visible."""
     assert redact(f"mysql://root:{CANARY}@db:3306/x") == "mysql://root:***@db:3306/x"
+    assert redact(f"mysql://r:{CANARY}@a:1,b:2/x") == "mysql://r:***@a:1,b:2/x"
+    assert CANARY not in redact(f"mysql://a:1,b:{CANARY}/x")
 
 
 @given(st.text(max_size=60))

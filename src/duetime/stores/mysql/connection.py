@@ -8,7 +8,7 @@ long; what may have been committed is never tried again here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore, Lock
 from typing import NamedTuple, TypeVar
 
@@ -27,11 +27,13 @@ from duetime.errors import (
 from duetime.store_url import StoreUrl
 from duetime.stores.mysql import driver
 from duetime.stores.mysql.driver import Verdict
+from duetime.stores.mysql.servers import Servers
 from duetime.stores.mysql.session import Session
 
 __all__ = [
     "BEAT_TIMEOUT",
     "CONNECT_TIMEOUT",
+    "NEXT_TIMEOUT",
     "SINGLE",
     "STATEMENT_TIMEOUT",
     "BusyError",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT = 5.0  # seconds
+NEXT_TIMEOUT = 2.0  # to connect to one of several servers: then the next is tried
 STATEMENT_TIMEOUT = 10.0
 BEAT_TIMEOUT = 2.0  # a beat that is later than that is better sent on a new connection
 _SERVER_SOONER = 0.5  # s: the server gives up a statement before we stop listening
@@ -61,9 +64,11 @@ class Way(NamedTuple):
     patient: bool = False  # on a connection of its own, whose statements may take an hour
     checked: bool = True  # only where the tables are those of this program
     waits: int = 2  # how often it may wait for a lock in vain, a second each time
+    fresh: bool = False  # on Galera: what any member has committed is to be seen
 
 
 SINGLE = Way()
+_UNCHECKED = Way(checked=False)
 
 
 class DuplicateError(Exception):
@@ -90,15 +95,18 @@ class _Pool:
         """Make room."""
         self._room.release()
 
-    def take(self, *, whole: bool) -> Session | None:
-        """Return an idle connection that still stands, rather one in the mode that is needed."""
+    def take(self, way: Way, place: int) -> Session | None:
+        """Return an idle connection that still stands, rather one in the mode that is needed.
+
+        Those to another server than `place` are closed.
+        """
         while True:
             with self._lock:
-                session = next((s for s in reversed(self._idle) if s.is_manual == whole), None)
-                session = session or (self._idle[-1] if self._idle else None)
+                fit = (s for s in reversed(self._idle) if s.fits(whole=way.whole, fresh=way.fresh))
+                session = next(fit, None) or (self._idle[-1] if self._idle else None)
                 if session is not None:
                     self._idle.remove(session)
-            if session is None or not session.is_stale:
+            if session is None or (session.place == place and not session.is_stale):
                 return session
             session.close()
 
@@ -125,6 +133,7 @@ class Database:
         self._check = check
         self._clock = SystemClock()
         self._tls = driver.tls(url)
+        self._servers = Servers(url)
         self._pid = os.getpid()
         self._closed = False
         self._pool = _Pool(_CONNECTIONS)
@@ -178,41 +187,75 @@ class Database:
         shared = way.checked and not way.patient
         good = False
         try:
-            session = pool.take(whole=way.whole) if shared else None
-            session = session or self._connect(way)
+            session = pool.take(way, self._servers.current) if shared else None
+            if session is not None and way.reserved:
+                self._see_that_it_takes_part(session)
+            session = session or self._servers.connect(lambda url: self._connect(url, way))
+            self._catch_up(session)
+            session.refresh(fresh=way.fresh)
             result = work(session)
             good = shared
             return result
         except pymysql.MySQLError as error:
             unsure = session is not None and session.unsure
             good = shared and not unsure and driver.judge(error)[0] not in driver.ELSEWHERE
+            if session is not None and driver.judge(error)[0] in driver.ELSEWHERE:
+                self._servers.leave(session.place)
             raise self._translate(error, unsure=unsure) from error
         except (StoreError, DuplicateError, BusyError):
             good = shared
             raise
         finally:
             if session is not None and os.getpid() == self._pid:
-                if good and not self._closed and not session.is_broken:
+                still = self._servers.ended(session.place)
+                if good and still and not self._closed and not session.is_broken:
                     pool.give(session)
                 else:
                     session.close()
 
-    def _connect(self, way: Way) -> Session:
+    def _see_that_it_takes_part(self, session: Session) -> None:
+        """Before a beat: a node does not stay with a member that lags, if there are others."""
+        if session.is_galera and self._servers.are_several:
+            session.look()
+            if not session.takes_part:
+                raise pymysql.OperationalError(driver.LAGGING, "this member is not synced")
+
+    def _catch_up(self, session: Session) -> None:
+        """See what was committed on the server that was used before."""
+        moves = self._servers.moves
+        if session.moves != moves:
+            session.catch_up()
+            session.moves = moves
+
+    def _connect(self, url: StoreUrl, way: Way) -> Session:
         timeout = _timeout(way)
+        hurry = NEXT_TIMEOUT if self._servers.are_several else CONNECT_TIMEOUT
         try:
             connection = driver.connect(
-                self.url, encrypted=self._tls, connect_timeout=CONNECT_TIMEOUT, timeout=timeout
+                url, encrypted=self._tls, connect_timeout=hurry, timeout=timeout
             )
         except RuntimeError as error:  # a login that needs the package cryptography
-            raise StoreUnavailable(f"{self.url}: {error}.", code="store_login") from error
-        session = Session(connection, timeout - _SERVER_SOONER, 50 if way.patient else 1)
+            raise StoreUnavailable(f"{url}: {error}.", code="store_login") from error
         try:
+            session = Session(connection, timeout - _SERVER_SOONER, 50 if way.patient else 1)
             if way.checked:
                 self._check(session)
         except BaseException:
-            session.close()
+            connection._force_close()  # noqa: SLF001 - close() sends, and may block
             raise
         return session
+
+    def each(self, work: Callable[[Session], R]) -> Iterator[tuple[StoreUrl, R | str]]:
+        """Do this on every server of the URL by itself; yield the answer, or what went wrong."""
+        for url in self.url.each():
+            try:
+                session = self._connect(url, _UNCHECKED)
+                try:
+                    yield url, work(session)
+                finally:
+                    session.close()
+            except pymysql.MySQLError as error:
+                yield url, str(self._translate(error, unsure=False))
 
     def alive(self) -> None:
         """Raise LifecycleError after close, and in a child that was forked with this open."""

@@ -22,6 +22,7 @@ from duetime.store_url import StoreUrl
 __all__ = [
     "ELSEWHERE",
     "GONE",
+    "LAGGING",
     "QUOTING",
     "Verdict",
     "connect",
@@ -36,6 +37,7 @@ _LONGEST_PACKET = 0xFFFFFF
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GONE = 2006  # a statement could not be sent whole
 _LOST = 2013
+LAGGING = 1047  # a Galera member does not take part (yet)
 
 
 class Verdict(Enum):
@@ -56,20 +58,30 @@ class Verdict(Enum):
 
 _CODES: Mapping[Verdict, tuple[int, ...]] = {
     # 1040 too many connections, 1203/1226 of this user, 1020 changed since it was read (MariaDB),
-    # 1047 Galera is not ready, 1213 deadlock or certification, 1290/1836 read-only after a
-    # failover, 1412 and 1615 the table was altered meanwhile
-    Verdict.AGAIN: (1020, 1040, 1047, 1203, 1213, 1226, 1290, 1412, 1615, 1836),
+    # 1047 Galera is not ready, 1206 and 1637 no room for locks or transactions, 1213 deadlock or
+    # certification, 1290/1836 read-only after a failover, 1412 and 1615 the table was altered
+    # meanwhile, 3100/3101 refused by MySQL's group replication, 3168 not open yet, 4031 was idle
+    # for too long: the statement that met it was not looked at
+    Verdict.AGAIN: (
+        *(1020, 1040, 1047, 1203, 1206, 1213, 1226, 1290, 1412, 1615, 1637, 1836),
+        *(3100, 3101, 3168, 4031),
+    ),
     Verdict.BUSY: (1205, 3572),
     # 1048 is how an INSERT tells that one of its rows may have been moved
     Verdict.DUPLICATE: (1062, 1586, 1048),
     # 1180 error during commit, 1317 and 1927 killed, 1053 shutdown, 1969/3024 took too long
     Verdict.CUT_OFF: (1180, 1317, 1969, 3024, 1053, 1927),
     Verdict.FULL: (1021, 1114, 1041, 1037, 28),
-    Verdict.DENIED: (1044, 1045, 1142, 1143, 1227, 1698, 1130, 1524, 3118, 4151),
+    # 1129 too many failed logins of this host, 1820/1862 the password is to be changed first, 2059
+    # a way to log in that the driver does not know, 3159 only with TLS, 3955 locked for a while
+    Verdict.DENIED: (
+        *(1044, 1045, 1129, 1130, 1142, 1143, 1227, 1251, 1524, 1698, 1820, 1862, 2059),
+        *(3118, 3159, 3955, 4151),
+    ),
     Verdict.SCHEMA: (1054, 1146),
     Verdict.DATABASE: (1049,),
     Verdict.TOO_LARGE: (1153, 1301),
-    Verdict.LOST: (GONE, _LOST, 2003, 2002, 2026, 2055, 1158, 1159, 1160, 1161, 4031, 0),
+    Verdict.LOST: (GONE, _LOST, 2003, 2002, 2026, 2055, 1158, 1159, 1160, 1161, 0),
 }
 QUOTING = (1064, 1366, 1406, 1292)  # their messages repeat a part of the statement
 ELSEWHERE = (
@@ -94,7 +106,8 @@ def tls(url: StoreUrl) -> ssl.SSLContext | bool:
     ca, cert, key = (url.option(name) for name in ("ssl_ca", "ssl_cert", "ssl_key"))
     mode = url.option("ssl_mode") or ("verify_identity" if ca or cert else None)
     if mode is None:
-        return not (url.host in _LOOPBACK or url.option("unix_socket"))
+        near = all(host in _LOOPBACK for host, _ in url.places)
+        return not (near or url.option("unix_socket"))
     if mode in ("disabled", "preferred"):
         return mode == "preferred"
     try:

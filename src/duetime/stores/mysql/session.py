@@ -27,9 +27,14 @@ class Session:
     __slots__ = (
         "_connection",
         "_open",
+        "_waits",
+        "is_galera",
         "is_manual",
         "is_mariadb",
+        "moves",
         "packet",
+        "place",
+        "takes_part",
         "unsure",
         "version",
     )
@@ -38,11 +43,16 @@ class Session:
         """Take over a new connection; each statement and lock wait ends after so many seconds."""
         self._connection = connection
         self._open = False
+        self._waits = False  # whether statements wait for what was committed on other members
+        self.place = 0  # which server of the URL it leads to
+        self.moves = 0  # how many changes of the server it has seen the last commits of
         self.is_manual = False  # each statement opens a transaction by itself
         self.unsure = False  # a commit was sent, and its answer has not come
         self.version: str = connection.get_server_info()
         self.is_mariadb = "mariadb" in self.version.lower()
+        self.is_galera, self.takes_part = False, True
         self._set_up(timeout, lock_wait)
+        self._ask_what_it_is()
         self.packet = int(self.rows("SELECT @@max_allowed_packet")[0][0])
 
     def _set_up(self, timeout: float, lock_wait: int) -> None:
@@ -56,6 +66,45 @@ class Session:
             f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', {limit}, "
             f"innodb_lock_wait_timeout = {lock_wait:d}, lock_wait_timeout = {_TABLE_WAIT}"
         )
+
+    def _ask_what_it_is(self) -> None:
+        asked = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'read_only')"
+        settings = {_text(name): _text(value) for name, value in self.rows(asked)}
+        self.is_galera = settings.get("wsrep_on") == "ON"
+        self.takes_part = settings.get("read_only", "OFF") in ("OFF", "0")
+        if self.is_galera:
+            # A server may be set to answer without a quorum: what it says then is no promise.
+            self._send("SET SESSION wsrep_dirty_reads = 0, wsrep_sync_wait = 0")
+            self.look()
+
+    def look(self) -> None:
+        """Ask a Galera member whether it takes part in all that its cluster does.
+
+        One that joins, or that lags behind since others copy from it, does not.
+        """
+        asked = (
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_cluster_status', "
+            "'wsrep_local_state_comment')"
+        )
+        found = {_text(value) for _, value in self.rows(asked)}
+        self.takes_part = found == {"ON", "Primary", "Synced"}
+
+    def fits(self, *, whole: bool, fresh: bool) -> bool:
+        """Tell whether it is in the mode that a call needs."""
+        return self.is_manual == whole and (not self.is_galera or self._waits == fresh)
+
+    def refresh(self, *, fresh: bool) -> None:
+        """Let what follows see, if it is to be fresh, all that any member has committed."""
+        if self.is_galera and self._waits != fresh:
+            # 7: before reads, before UPDATE and DELETE, and before INSERT
+            self._send(f"SET SESSION wsrep_sync_wait = {7 if fresh else 0}")
+            self._waits = fresh
+
+    def catch_up(self) -> None:
+        """Wait until this member has all that was committed on others before."""
+        self.refresh(fresh=True)
+        if self.is_galera:
+            self.rows("SELECT 1")
 
     def execute(self, statement: str) -> int:
         """Run a statement that changes something; return how many rows it matched.
@@ -152,3 +201,7 @@ class Session:
     def close(self) -> None:
         """Let go of the connection, without waiting for the server."""
         self._connection._force_close()  # noqa: SLF001 - close() sends, and may block
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -27,7 +27,7 @@ from duetime.stores.contract import (
     Settlement,
 )
 from duetime.stores.mysql import changing, claiming, findings, reading, settling
-from duetime.stores.mysql.connection import SINGLE, Database, DuplicateError, Way
+from duetime.stores.mysql.connection import Database, DuplicateError, Way
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
@@ -40,8 +40,10 @@ _TAKEN_MEANWHILE = 5  # how often an insert looks again whose names others took 
 _CAREFUL = 30 * MICROS  # how long ranges are settled by places after one of them had to wait
 
 _WHOLE = Way(whole=True)
+_FRESH = Way(fresh=True)
+_WHOLE_FRESH = Way(whole=True, fresh=True)
 _BEAT = Way(reserved=True)
-_PATIENT = Way(patient=True)
+_PATIENT = Way(patient=True, fresh=True)
 _BEFORE_TABLES = Way(patient=True, checked=False)
 
 
@@ -148,7 +150,9 @@ class MysqlStore:
         raise rules.place_taken()
 
     def _insert(self, rows: Sequence[Row], *, careful: bool) -> list[Event | None]:
-        way = SINGLE if all(row[3] is None for row in rows) else _WHOLE
+        # A place is certified whatever this member has seen; a name that is taken is looked up.
+        plain = all(row[3] is None for row in rows)
+        way = Way(whole=not plain, fresh=careful or not plain)
         return self._database.run(
             lambda db: changing.insert(db, self._sql, rows, careful=careful), way
         )
@@ -181,7 +185,7 @@ class MysqlStore:
             self._database.alive()
             return []
         try:
-            return self._database.run(work, SINGLE if len(asked) == 1 else _WHOLE)
+            return self._database.run(work, _FRESH if len(asked) == 1 else _WHOLE_FRESH)
         except DuplicateError:
             raise rules.place_taken() from None
 
@@ -214,7 +218,8 @@ class MysqlStore:
             self._database.alive()
             return []
         return self._database.run(
-            lambda db: self._claim(db, wanted, limit, repeated=repeated), _WHOLE
+            lambda db: self._claim(db, wanted, limit, repeated=repeated),
+            Way(whole=True, fresh=repeated),
         )
 
     def _claim(
@@ -304,7 +309,7 @@ class MysqlStore:
 
     def get(self, ids: Sequence[str]) -> list[Event | None]:
         """Return each event that is kept, or None."""
-        found = self._database.run(lambda db: reading.lookup(db, self._sql, ids))
+        found = self._database.run(lambda db: reading.lookup(db, self._sql, ids), _FRESH)
         return [reading.copy(found.get(event_id)) for event_id in ids]
 
     def find(self, wanted: Filter, limit: int, after: Event | None = None) -> list[Event]:
@@ -314,7 +319,7 @@ class MysqlStore:
             with db.snapshot():
                 return reading.find(db, self._sql, wanted, limit, after, self.shards)
 
-        return self._database.run(work)
+        return self._database.run(work, _FRESH)
 
     def counts(self, now: int) -> Counts:
         """Count what is kept, by state and kind."""

@@ -28,6 +28,7 @@ __all__ = [
     "is_stale",
     "judge",
     "said",
+    "verdict",
     "without_limits",
 ]
 
@@ -101,7 +102,14 @@ def connect(
     )
     text = " ".join(f"-c {name}={value}" for name, value in options.items())
     login = {"user": url.user, "password": url.password, "options": text if limits else ""}
-    place: dict[str, str | int] = {"host": url.host, "port": url.port, "dbname": url.database}
+    hosts, ports = zip(*url.places, strict=True)
+    place: dict[str, str | int] = {
+        "host": ",".join(hosts),
+        "port": ",".join(map(str, ports)),
+        "dbname": url.database,
+    }
+    if url.others:  # the first that takes writes
+        place["target_session_attrs"] = "read-write"
     given: dict[str, str | int] = {name: value for name, value in login.items() if value}
     link = Link.connect(
         make_conninfo("", **_KEEPALIVE | given | place | dict(url.options)),
@@ -187,14 +195,18 @@ _WORDS = (
 _NO_OPTIONS = re.compile(r"unsupported startup parameter", re.IGNORECASE)
 
 
+def verdict(sqlstate: str) -> Verdict:
+    """Return what an error means that the server has given this SQLSTATE."""
+    return _VERDICTS.get(sqlstate, _CLASSES.get(sqlstate[:2], Verdict.OTHER))
+
+
 def judge(error: psycopg.Error) -> Verdict:
     """Return what an error means."""
     if error.sqlstate is not None:
-        general = _CLASSES.get(error.sqlstate[:2], Verdict.OTHER)
-        return _VERDICTS.get(error.sqlstate, general)
+        return verdict(error.sqlstate)
     if isinstance(error, psycopg.OperationalError):
         text = str(error)
-        return next((verdict for words, verdict in _WORDS if words.search(text)), Verdict.LOST)
+        return next((found for words, found in _WORDS if words.search(text)), Verdict.LOST)
     return Verdict.LOST if isinstance(error, psycopg.InterfaceError) else Verdict.OTHER
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from zlib import crc32
 
 from duetime import codec, inputs
 from duetime.chance import Tails
 from duetime.clock import MICROS, StoreClock
 from duetime.config import Settings
-from duetime.errors import AnswerLost, StoreError
+from duetime.errors import AnswerLost, InvalidInput, StoreError
 from duetime.event import CLAIM, DUE_AT, KIND, TAIL, Event, Row
 from duetime.node.node import Node
 from duetime.observer import Observers
@@ -22,6 +22,7 @@ from duetime.tally import Tally
 __all__ = ["Intake"]
 
 R = TypeVar("R")
+_FIELDS = frozenset({"kind", "payload", "at", "after", "id"})
 _TRIES = 4  # how often a write is sent whose answer was lost
 _CLOCK_AGE = MICROS  # how long a measurement of the store's clock is good for, where no node beats
 
@@ -87,6 +88,33 @@ class Intake:
         drawn = tail if name is None else crc32(name.encode())
         shard = drawn % self._store.shards
         return (due_at, tail, shard, name, kind, data, 0, 0, 0, 0, now, None)
+
+    def rows(self, wishes: Iterable[object]) -> list[Row]:
+        """Return a checked row for each wish, a mapping of the arguments of `schedule` by name.
+
+        Delays count from one moment. Raises InvalidInput that names the index of the first bad one.
+        """
+        now = self.now()
+        return [self._row(index, wish, now) for index, wish in enumerate(wishes)]
+
+    def _row(self, index: int, wish: object, now: int) -> Row:
+        if not isinstance(wish, (dict, Mapping)):  # a dict is told in a fifth of the time
+            what = "it must be a mapping of the arguments of schedule by name"
+        elif not wish.keys() <= _FIELDS:
+            what = f"unknown field {min(map(repr, wish.keys() - _FIELDS)):.80}"
+        else:
+            what = "" if "kind" in wish else "no kind"
+        if what:
+            raise InvalidInput(f"Event {index}: {what}.", code="field_unknown", field=f"[{index}]")
+        get = cast(Mapping[str, Any], wish).get
+        try:
+            return self.row(
+                get("kind", ""), get("payload"), get("at"), get("after"), get("id"), now
+            )
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"Event {index}: {error}", code=error.code, field=f"[{index}].{error.field}"
+            ) from None
 
     def insert(self, rows: list[Row]) -> list[Event]:
         """Store rows; what is due at once and can be fired here is stored as claimed by us."""

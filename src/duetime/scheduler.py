@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -17,13 +16,13 @@ from duetime import inputs
 from duetime.chance import Chance, SystemChance, Tails
 from duetime.clock import Clock, StoreClock, SystemClock, from_micros, to_micros
 from duetime.config import Settings, load
-from duetime.errors import AnswerLost, InvalidInput, LifecycleError
+from duetime.errors import AnswerLost, LifecycleError
 from duetime.event import Event, Row, State
 from duetime.group import Group
 from duetime.handlers import Handlers
 from duetime.intake import Intake
 from duetime.node.node import Node
-from duetime.node.shell import Flag
+from duetime.node.shell import Flag, signals
 from duetime.observer import LogObserver, Observer, Observers, Statistics
 from duetime.pull import Claims
 from duetime.retry import Backoff
@@ -41,7 +40,6 @@ __all__ = ["Scheduler"]
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUP = 1000  # wishes written at once, at most
 _CHUNK = 1000  # rows of schedule_many per transaction
-_FIELDS = frozenset({"kind", "payload", "at", "after", "id"})
 _WATCH = 0.5  # seconds between two looks at the stages
 
 
@@ -152,8 +150,7 @@ class Scheduler:
         Raises InvalidInput that names the index of the first bad one.
         """
         intake = self._ready("schedule_many")
-        now = intake.now()
-        rows = [_row(intake, index, wish, now) for index, wish in enumerate(wishes)]
+        rows = intake.rows(wishes)
         events: list[Event] = []
         for start in range(0, len(rows), _CHUNK):
             events += intake.insert(rows[start : start + _CHUNK])
@@ -343,28 +340,18 @@ class Scheduler:
             raise LifecycleError(f"{call}(): a stage of the node has died; see the log.")
         return node is not None
 
-    @contextmanager
-    def signals(self) -> Iterator[Flag]:
+    def signals(self) -> AbstractContextManager[Flag]:
         """Catch SIGTERM and SIGINT: the first sets the result, the next ends the grace time.
 
         Only the main thread can catch signals; elsewhere it is never set.
         """
-        ended = Flag()
 
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
+        def hurry() -> None:
             node = self._node or self._stopping
-            if ended.is_set() and node is not None:
+            if node is not None:
                 node.hurry()
-            ended.set()
 
-        main = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
-        before = {number: signal.signal(number, on_signal) for number in numbers}
-        try:
-            yield ended
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return signals(hurry)
 
     def close(self) -> None:
         """Stop, and let go of the store; safe to call twice."""
@@ -463,25 +450,6 @@ class Scheduler:
                 "kinds": sorted(handler.kind for handler in self.handlers),
             }
         )
-
-
-def _row(intake: Intake, index: int, wish: object, now: int) -> Row:
-    if not isinstance(wish, (dict, Mapping)):  # a dict is told in a fifth of the time
-        what = "it must be a mapping of the arguments of schedule by name"
-    elif not wish.keys() <= _FIELDS:
-        what = f"unknown field {min(map(repr, wish.keys() - _FIELDS)):.80}"
-    else:
-        what = "" if "kind" in wish else "no kind"
-    if what:
-        raise InvalidInput(f"Event {index}: {what}.", code="field_unknown", field=f"[{index}]")
-    wish = cast(Mapping[str, Any], wish)
-    get = wish.get
-    try:
-        return intake.row(wish["kind"], get("payload"), get("at"), get("after"), get("id"), now)
-    except InvalidInput as error:
-        raise InvalidInput(
-            f"Event {index}: {error}", code=error.code, field=f"[{index}].{error.field}"
-        ) from None
 
 
 def _sure(answer: Answer | AnswerLost) -> Answer:

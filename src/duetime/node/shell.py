@@ -7,13 +7,15 @@ A simulation calls the same steps without threads.
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Protocol
 
 from duetime.clock import MICROS, StoreClock
 
-__all__ = ["Flag", "Shell", "Stage", "Waker"]
+__all__ = ["Flag", "Shell", "Stage", "Waker", "signals"]
 
 _PAUSE_AFTER_ERROR = MICROS // 10
 _LONGEST_WAIT = 3600 * MICROS
@@ -125,3 +127,26 @@ class Shell:
                 self._failed(self._name, error)
                 again = now() + _PAUSE_AFTER_ERROR
             self._waker.wait(None if again is None else again - now())
+
+
+@contextlib.contextmanager
+def signals(hurry: Callable[[], None]) -> Iterator[Flag]:
+    """Catch SIGTERM and SIGINT: the first sets the flag, each further one calls `hurry`.
+
+    Only the main thread can catch signals; elsewhere the flag is never set.
+    """
+    ended = Flag()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if ended.is_set():
+            hurry()
+        ended.set()
+
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -34,20 +34,25 @@ Role = Callable[[Scheduler, Log, Plan], None]
 def run(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     """Be a node until told to stop; `feed` events a second are scheduled beside, if given."""
     scheduler.start(beater=scheduler.settings.beater)
+    ended = threading.Event()
+    feeder = threading.Thread(target=_feed, args=(scheduler, log, plan, ended), daemon=True)
     if plan.get("feed"):
-        threading.Thread(target=_feed, args=(scheduler, log, plan), daemon=True).start()
+        feeder.start()
     _ready(scheduler, log)
     scheduler.run()
+    ended.set()
+    if plan.get("feed"):
+        feeder.join(30)  # what it stored is to be counted
 
 
-def _feed(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+def _feed(scheduler: Scheduler, log: Log, plan: Plan, ended: threading.Event) -> None:
     """Schedule at a rate; what was acknowledged is written down, and what was refused, too."""
     pause = 1 / plan["feed"]
     numbers = itertools.count()
     kind, naps, spread = plan["kind"], plan["nap"], plan["spread"]
     more = plan.get("payload", {})
     until = plan.get("until")
-    while until is None or micros() < until:
+    while not ended.is_set() and (until is None or micros() < until):
         payload = {"nap": random.uniform(0, naps), **more}
         name = f"{os.getpid()}-{next(numbers)}" if plan.get("named") else None
         try:

@@ -75,10 +75,9 @@ class FilePlace:
 class ServerPlace:
     """A database of its own, made on a server that runs."""
 
-    kind = ""
-
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.kind = address.kind
         self.database = f"faults_{next(_serial)}"
         link = self.connect(database=None)
         link.cursor().execute(f"DROP DATABASE IF EXISTS {self.database}")
@@ -121,15 +120,14 @@ class ServerPlace:
 
 
 class MariadbPlace(ServerPlace):
-    """A database on MySQL or MariaDB."""
-
-    kind = "mariadb"
+    """A database on MariaDB or MySQL."""
 
     def connect(self, database: str | None = "") -> Any:
         return pymysql.connect(
             host=self.address.host,
             port=self.address.port,
             user=self.address.user,
+            password=self.address.password,
             database=self.database if database == "" else database,
             autocommit=True,
         )
@@ -155,8 +153,6 @@ class MariadbPlace(ServerPlace):
 class PostgresPlace(ServerPlace):
     """A database on PostgreSQL."""
 
-    kind = "postgresql"
-
     def connect(self, database: str | None = "") -> Any:
         name = self.database if database == "" else database or "postgres"
         return psycopg.connect(self.address.url(name), autocommit=True)
@@ -179,4 +175,4 @@ class PostgresPlace(ServerPlace):
 
 def place_on(address: Address) -> ServerPlace:
     """Make a database on a server."""
-    return {"mariadb": MariadbPlace, "postgresql": PostgresPlace}[address.kind](address)
+    return PostgresPlace(address) if address.kind == "postgresql" else MariadbPlace(address)

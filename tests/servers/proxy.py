@@ -1,9 +1,10 @@
-"""A TCP proxy between a store and its server: it loses replies, kills and stalls on demand."""
+"""A TCP proxy between a store and its server: it loses, delays, kills and stalls on demand."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -18,15 +19,21 @@ class Proxy:
     """Listens on a port of its own and forwards to one server.
 
     `lose(when)` waits for a request that satisfies `when`, lets the server carry it out, drops the
-    reply and closes both sides. `stall()` forwards nothing more, with all sockets open.
+    reply and closes both sides. `stall()` forwards nothing more, with all sockets open. `delay`
+    is asked before each piece of data how many seconds it shall wait.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listen: str = "127.0.0.1") -> None:
         self._server = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((listen, 0))
         self.port: int = self._listener.getsockname()[1]
         self.lost = 0  # replies that were dropped
+        self.dropped = 0  # requests that were dropped
+        self.accepted: list[float] = []  # when each connection came, by the monotonic clock
+        self.delay: Callable[[], float] | None = None
         self._when: Callable[[bytes], bool] | None = None
+        self._then: bytes | None = None
+        self._unheard: Callable[[bytes], bool] | None = None
         self._moving = threading.Event()
         self._moving.set()
         self._closed = False
@@ -35,9 +42,17 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
-    def lose(self, when: Callable[[bytes], bool]) -> None:
-        """Drop the reply to the next request of this kind."""
+    def lose(self, when: Callable[[bytes], bool], then: bytes | None = None) -> None:
+        """Drop the reply to the next request of this kind.
+
+        With `then`, to the next request that holds it and follows on the same connection.
+        """
+        self._then = then
         self._when = when
+
+    def swallow(self, when: Callable[[bytes], bool]) -> None:
+        """Close the connection at the next request of this kind, which never reaches the server."""
+        self._unheard = when
 
     def stall(self) -> None:
         """Forward nothing more in either direction until `go_on`."""
@@ -93,6 +108,7 @@ class Proxy:
                 continue
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.accepted.append(time.monotonic())
             self._pairs.append((client, server))
             dropping = threading.Event()
             self._start(self._forward, client, server, dropping, True)
@@ -105,13 +121,23 @@ class Proxy:
         dropping: threading.Event,
         asks: bool,  # noqa: FBT001 - passed on by a thread
     ) -> None:
+        then: bytes | None = None
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 self._moving.wait()
+                if self.delay is not None:
+                    time.sleep(self.delay())
                 if {(source, target), (target, source)} & self._silent:
                     continue
+                if asks and self._unheard is not None and self._unheard(data):
+                    self._unheard = None
+                    self.dropped += 1
+                    break
                 if asks and self._when is not None and self._when(data):
-                    self._when = None
+                    self._when, then = None, self._then
+                    if then is None:
+                        dropping.set()
+                elif asks and then is not None and then in data:
                     dropping.set()
                 if not asks and dropping.is_set():
                     self.lost += 1

@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): moved  # a virtual environment holds paths: made anew when the folder has moved
 endif
 
-.PHONY: help run test test-mysql check lint types ladder unit servers sim bench lock format clean moved
+.PHONY: help run test test-galera test-mysql check lint types ladder unit servers faults sim bench lock format clean moved
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +28,15 @@ run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" sh
 
 test: lint types ladder servers  ## everything: lint, types, import ladder, all tests
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
-	$(PY) -m pytest -m "$(ALONE)" $(ARGS)
+	$(PY) -m pytest -m "($(ALONE)) and not faults" $(ARGS)
 
 test-mysql: $(READY)  ## the store's tests on MySQL itself (fetched, or DUETIME_TEST_MYSQL_URL=mysql://…)
 	@[ -n "$${DUETIME_TEST_MYSQL_URL:-}" ] || scripts/mysql
 	DUETIME_TEST_STORES=mysql $(PY) -m pytest tests/stores/mysql $(ARGS)
+
+test-galera: $(READY)  ## all tests on a Galera cluster of three members, on this machine
+	@DUETIME_TEST_STORES=galera scripts/servers
+	DUETIME_TEST_STORES=galera $(PY) -m pytest tests/galera $(ARGS)
 
 check: lint types ladder  ## the quick part, for every change, without a database server
 	DUETIME_TEST_STORES=memory,sqlite $(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
@@ -53,6 +57,10 @@ servers:  # MariaDB and PostgreSQL, which the tests start by themselves
 
 unit: $(READY) servers  ## the tests alone, those of processes and lateness left out
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
+
+faults: $(READY) servers  ## every fault in full size on real servers (ARGS="--faults-json=FILE")
+	@scripts/faketime
+	$(PY) -m pytest -q --faults tests/faults $(ARGS)
 
 sim: $(READY)  ## the simulation: make sim, or make sim SEED=4711 to replay one world
 	$(PY) -m duetime.testing.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -25,6 +25,7 @@ ASKS_FOR_THE_TIME = {"clock"}
 OWN = {
     "sqlite": {
         "version_exists": "MySQL tells a missing table by its error",
+        "hold": "others lock rows, not the file",
         "read_name": "one snapshot holds for several statements, so no join is needed",
         "read_dead": "as read_name",
         "claim_boundary": "MySQL's pick returns the boundary with the rows",

@@ -30,7 +30,7 @@ class Checkpoints(Protocol):
         """Tell a new connection whether it is to checkpoint by itself."""
 
     def in_write(self, writer: Connection, connect: Callable[[], Connection]) -> None:
-        """Checkpoint if it is time: `writer` is in a transaction that has changed nothing yet.
+        """Checkpoint if it is time and `writer` is in a transaction; it has changed nothing yet.
 
         `connect` opens one more connection.
         """
@@ -84,7 +84,7 @@ class _Careful:
         changes = writer.total_changes
         self._pages += _PAGES_PER_COMMIT + abs(changes - self._changes) // _ROWS_PER_PAGE
         self._changes = changes
-        if self._pages < _CAREFUL_PAGES:
+        if self._pages < _CAREFUL_PAGES or not writer.in_transaction:
             return
         self._pages = 0
         self._checkpoint(connect())

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 from duetime.errors import ConfigError
 
-__all__ = ["BUSY", "CORRUPT", "Connection", "Driver", "affected", "driver_named"]
+__all__ = ["BUSY", "CORRUPT", "LOCKED", "Connection", "Driver", "affected", "driver_named"]
 
 BUSY = 5  # SQLITE_BUSY: another connection holds the lock
+LOCKED = 6  # SQLITE_LOCKED: another connection of this process does
 CORRUPT = 11  # SQLITE_CORRUPT: the file is damaged
 
 # The WAL-reset bug: a checkpoint that runs while another connection begins the log anew takes
@@ -28,6 +29,10 @@ class Connection(Protocol):
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
+
+    @property
+    def begins_itself(self) -> bool:
+        """Whether its library begins a transaction at a caller's first change."""
 
     @property
     def total_changes(self) -> int:

@@ -28,6 +28,11 @@ class Apsw:
         return self.connection.in_transaction
 
     @property
+    def begins_itself(self) -> bool:
+        """Never: apsw leaves every statement as it is."""
+        return False
+
+    @property
     def total_changes(self) -> int:
         """How many rows it has changed since it was opened."""
         return self.connection.total_changes()
@@ -67,11 +72,14 @@ class _Borrowed(Apsw):
 
     def __init__(self, connection: apsw.Connection) -> None:
         super().__init__(connection)
-        cursor = connection.cursor()
+        self._execute = lambda *given: self._cursor().execute(*given)
+        self._executemany = lambda *given: self._cursor().executemany(*given)
+
+    def _cursor(self) -> apsw.Cursor:
+        cursor = self.connection.cursor()
         cursor.row_trace = _as_it_is
         cursor.exec_trace = _unseen
-        self._execute = cursor.execute
-        self._executemany = cursor.executemany
+        return cursor
 
 
 def _as_it_is(_: apsw.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -17,21 +18,30 @@ _BUSY_SNAPSHOT = BUSY | 2 << 8  # no waiting helps: what was read is no longer t
 class Sqlite3:
     """A connection of sqlite3; see `driver.Connection`."""
 
-    __slots__ = ("_wait", "connection")
+    __slots__ = ("_facts", "_wait", "connection")
 
-    def __init__(self, connection: sqlite3.Connection, wait: Callable[[int], bool]) -> None:
+    def __init__(
+        self, connection: Any, wait: Callable[[int], bool], facts: Any | None = None
+    ) -> None:
+        """Execute on `connection`; `facts` knows its state, if it does not itself."""
         self.connection = connection
         self._wait = wait
+        self._facts = connection if facts is None else facts
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self.connection.in_transaction
+        return bool(self._facts.in_transaction)
+
+    @property
+    def begins_itself(self) -> bool:
+        """Whether a transaction is begun at a caller's first change, as by default."""
+        return self._facts.isolation_level is not None
 
     @property
     def total_changes(self) -> int:
         """How many rows it has changed since it was opened."""
-        return self.connection.total_changes
+        return int(self._facts.total_changes)
 
     def first(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row of a query, or None."""
@@ -64,7 +74,8 @@ class Sqlite3:
         self.connection.close()
 
     def _cursor(self) -> sqlite3.Cursor:
-        return self.connection.cursor()
+        cursor: sqlite3.Cursor = self.connection.cursor()
+        return cursor
 
     def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement, again while others hold the lock: it has no handler to pass on."""
@@ -84,10 +95,39 @@ class _Borrowed(Sqlite3):
 
     __slots__ = ()
 
+    def first(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
+        """Return the first row of a query, or None."""
+        with self._plainly():
+            return super().first(sql, values)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a query as tuples."""
+        with self._plainly():
+            return super().rows(sql, values)
+
     def _cursor(self) -> sqlite3.Cursor:
-        cursor = self.connection.cursor(sqlite3.Cursor)
+        cursor: sqlite3.Cursor = self.connection.cursor(sqlite3.Cursor)
         cursor.row_factory = None
         return cursor
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        texts = self.connection.text_factory
+        self.connection.text_factory = str
+        try:
+            yield
+        finally:
+            self.connection.text_factory = texts
+
+
+class _Awaited(Sqlite3):
+    """What SQLAlchemy makes of a connection of aiosqlite: each call is awaited within."""
+
+    __slots__ = ()
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a query as tuples."""
+        return [tuple(row) for row in super().rows(sql, values)]
 
 
 def _never(_: int) -> bool:
@@ -110,8 +150,13 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 255
 
 
-def _borrow(connection: object) -> Sqlite3 | None:
-    return _Borrowed(connection, _never) if isinstance(connection, sqlite3.Connection) else None
+def _borrow(connection: Any) -> Sqlite3 | None:
+    if isinstance(connection, sqlite3.Connection):
+        return _Borrowed(connection, _never)
+    inner = getattr(connection, "driver_connection", None)
+    if type(inner).__module__.partition(".")[0] == "aiosqlite":
+        return _Awaited(connection, _never, inner)
+    return None
 
 
 DRIVER = Driver(

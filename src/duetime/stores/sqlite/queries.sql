@@ -37,6 +37,11 @@ INSERT INTO {prefix}events(due_at, tail, shard, name, kind, payload, attempt, fa
                            claim, created_at, history)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING;
 
+-- name: hold
+-- Changes nothing, but takes the write lock, and waits for it, before a caller's transaction reads
+-- for us: SQLite refuses at once to let one that has read go on to write while another writes.
+UPDATE {prefix}meta SET value = value WHERE name = '';
+
 -- name: any_name_between
 -- One seek tells whether any moved or dead event may have an id of this batch.
 SELECT 1 FROM {prefix}names WHERE name BETWEEN ?1 AND ?2 LIMIT 1;

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from duetime.clock import Clock, SystemClock
 from duetime.errors import ConfigError, SchemaError
 from duetime.event import Event, Row
-from duetime.stores import rules
 from duetime.stores.contract import (
     ALL_KINDS,
     Answer,
@@ -23,7 +22,7 @@ from duetime.stores.contract import (
     Settlement,
 )
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
-from duetime.stores.sqlite import changing, claiming, findings, reading
+from duetime.stores.sqlite import changing, claiming, findings, joined, reading
 from duetime.stores.sqlite.connection import Database
 from duetime.stores.sqlite.driver import Connection, driver_named
 
@@ -75,6 +74,7 @@ class SqliteStore:
             path, driver_named(library), synchronous, busy_timeout, self._verify
         )
         self._claimed = claiming.Latest()
+        self._known = False  # whether the tables were seen to be those of this program
 
     @property
     def path(self) -> str:
@@ -131,8 +131,12 @@ class SqliteStore:
             return [changing.reschedule(db, self._sql, *move, self.shards) for move in moves]
 
     def within(self, connection: object) -> Changes:
-        """Refuse: no transaction is shared."""
-        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
+        """Return what may be done in the transaction of a caller's connection.
+
+        It must be one of the store's library, and the store's file its main database: otherwise
+        InvalidInput, `within_library` or `within_invalid`.
+        """
+        return joined.join(connection, self._database.driver, self.path, self._sql, self._learn)
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""
@@ -227,6 +231,12 @@ class SqliteStore:
         with self._database.reading() as db:
             return reading.counts(db, self._sql, now)
 
+    def _learn(self, db: Connection) -> int:
+        """Return the number of shards, after the tables were found to be ours once."""
+        if not self._known:
+            self._verify(db)
+        return self.shards
+
     def _verify(self, db: Connection) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
@@ -238,6 +248,7 @@ class SqliteStore:
                 code="schema_older" if have else "schema_missing",
             )
         self.shards = self._meta(db, "shards")
+        self._known = True
 
     def _versions(self, db: Connection) -> list[tuple[int, str]]:
         if db.first(self._sql["version_exists"]) == (0,):

@@ -21,7 +21,7 @@ endif
 .PHONY: help run test test-galera test-mysql check lint types ladder unit servers faults sim bench lock format clean moved
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" shows options)
 	@$(PY) examples/demo.py $(ARGS)

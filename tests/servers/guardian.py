@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from tests.servers.galera import Cluster
 from tests.servers.local import LocalServer
 
 __all__ = ["main"]
@@ -26,7 +27,8 @@ def main(kind: str, folder: str, owner: str) -> None:
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, lambda *_: told_to_stop.set())
     place = Path(folder)
-    server = LocalServer(kind, place / "server")
+    own = place / "server"
+    server = Cluster(own) if kind == "galera" else LocalServer(kind, own)
     birth = _birth(int(owner))
     try:
         try:

@@ -24,16 +24,18 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.servers.galera import Galera
 from tests.servers.local import KINDS, Address
 
-__all__ = ["mariadb", "mysql", "own_servers", "postgresql", "server_address", "wanted"]
+__all__ = ["galera", "mariadb", "mysql", "own_servers", "postgresql", "server_address", "wanted"]
 
 _FOLDER, _OWNER = "DUETIME_TEST_SERVERS", "DUETIME_TEST_OWNER"
 _STORES, _GIVEN = "DUETIME_TEST_STORES", "DUETIME_TEST_MYSQL_URL"
-_DEFAULT = ("memory", "sqlite", "mariadb", "postgresql")
+_DEFAULT = ("memory", "sqlite", "mariadb", "postgresql", "galera")
 _ALL = (*_DEFAULT, "mysql")
 _WAIT = 90.0  # s for a server to start, on a machine that does much else
 _ROOT = Path(__file__).parents[2]
+_FIXTURES = {*KINDS, "galera"}
 
 
 def wanted() -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of servers that are not wanted, or that are not ours to end."""
-    out = set(KINDS) - set(wanted())
+    out = _FIXTURES - set(wanted())
     left = {item for item in items if out & _servers_of(item)}
     foreign = {item for item in items if item not in left and _is_ours_alone(item)}
     _left_out(config).extend(item.nodeid for item in items if item in foreign)
@@ -71,7 +73,7 @@ def _servers_of(item: pytest.Item) -> set[str]:
     """Return the kinds of servers that a test needs, by fixture or parameter."""
     given = getattr(item, "callspec", None)
     values = given.params.values() if given else ()
-    return set(KINDS) & {*getattr(item, "fixturenames", ()), *filter(_is_text, values)}
+    return _FIXTURES & {*getattr(item, "fixturenames", ()), *filter(_is_text, values)}
 
 
 def _is_text(value: object) -> bool:
@@ -142,6 +144,12 @@ def postgresql() -> Address:
     return server_address("postgresql")
 
 
+@pytest.fixture(scope="session")
+def galera() -> Galera:
+    """Return a Galera cluster of three members: begun by the first test that asks for it."""
+    return Galera(**_told("galera"))
+
+
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[Path]:
     """Return a folder for servers of the test's own, which their users may reach."""
@@ -188,11 +196,17 @@ def server_address(kind: str) -> Address:
     """Return where the shared server of a kind listens; wait until it does."""
     if kind == "mysql" and (given := os.environ.get(_GIVEN)):
         return _given(given)
+    return Address(**_told(kind))
+
+
+def _told(kind: str) -> dict[str, Any]:
+    """Return what a guardian tells of its server; wait until it does."""
     place = _begin(kind)
     deadline = time.monotonic() + _WAIT
     while time.monotonic() < deadline:
         if (place / "ready").exists():
-            return Address(**json.loads((place / "ready").read_text()))
+            told: dict[str, Any] = json.loads((place / "ready").read_text())
+            return told
         if (place / "failed").exists():
             pytest.fail((place / "failed").read_text(), pytrace=False)
         time.sleep(0.02)

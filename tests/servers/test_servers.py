@@ -49,7 +49,9 @@ def session() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-@pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
+@pytest.mark.parametrize(
+    "kind", ["mariadb", "postgresql", pytest.param("galera", marks=pytest.mark.slow)]
+)
 def test_a_server_ends_when_its_session_is_killed(
     folder: Path, session: subprocess.Popen[bytes], kind: str
 ) -> None:
@@ -78,7 +80,13 @@ def test_a_missing_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stores_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """DUETIME_TEST_STORES chooses, and a name that is none is refused."""
     monkeypatch.delenv("DUETIME_TEST_STORES", raising=False)
-    assert set(plugin.wanted()) == {"memory", "sqlite", "mariadb", "postgresql"}
+    assert set(plugin.wanted()) == {
+        "memory",
+        "sqlite",
+        "mariadb",
+        "postgresql",
+        "galera",
+    }
     monkeypatch.setenv("DUETIME_TEST_STORES", "sqlite, mariadb")
     assert plugin.wanted() == ("sqlite", "mariadb")
     monkeypatch.setenv("DUETIME_TEST_STORES", "mysql")

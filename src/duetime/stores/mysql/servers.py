@@ -1,4 +1,4 @@
-"""Which of the servers of a URL is used: the one that answered last, or the next that takes part."""
+"""Which server of a URL is used: the one that answered last, or the next that takes part."""
 
 from __future__ import annotations
 

@@ -48,12 +48,13 @@ def cancelled(fleet: Fleet) -> set[str]:
     return {line.id for line in fleet.oracle.lines("answer") if line.note == "cancelled"}
 
 
-def judge(fleet: Fleet, record: Record, *, exact: bool = False) -> Verdict:
+def judge(fleet: Fleet, record: Record, *, exact: bool = False, early: int = 0) -> Verdict:
     """Stop all, check what must always hold, and write down the sums.
 
     Nothing lost; nothing left; no attempt started twice; none begun before its time, nor after
     the result that stands; attempts bounded. With `exact` (no process was killed and no answer
-    lost), the processes' own counters must add up, and nothing may have run twice.
+    lost), the processes' own counters must add up, and nothing may have run twice. `early` is how
+    far (µs) a node may err about the server's clock, where answers take long.
     """
     total = fleet.stop_all()
     asked, runs = fleet.oracle.ids("asked"), fleet.oracle.runs()
@@ -68,7 +69,7 @@ def judge(fleet: Fleet, record: Record, *, exact: bool = False) -> Verdict:
     assert fleet.empty(), f"left: {fleet.counts()}"
     assert not twice_in_one_claim(runs)
     assert not taken_back & runs.keys(), "started though cancelled"
-    assert not fleet.early()
+    assert not fleet.early(early)
     settings = fleet.scheduler.settings
     most = 1 + settings.retries + settings.max_crashes
     assert max((line.attempt for lines in runs.values() for line in lines), default=0) <= most

@@ -183,15 +183,15 @@ class Fleet:
             if text in line
         ]
 
-    def early(self) -> list[Line]:
+    def early(self, error: int = 0) -> list[Line]:
         """Return the starts that came before the due time that the event's id carries.
 
-        For events that were never moved to an earlier time.
+        By more than rounding and `error` (µs); for events that were never moved to an earlier time.
         """
         return [
             line
             for line in self.oracle.lines("began")
-            if (place := place_of(line.id)) and line.at + _ROUNDING < place.due_at
+            if (place := place_of(line.id)) and line.at + _ROUNDING + error < place.due_at
         ]
 
     def empty(self) -> bool:

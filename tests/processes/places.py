@@ -176,3 +176,11 @@ class PostgresPlace(ServerPlace):
 def place_on(address: Address) -> ServerPlace:
     """Make a database on a server."""
     return PostgresPlace(address) if address.kind == "postgresql" else MariadbPlace(address)
+
+
+class FarPlace:
+    """A database that is reached by another port, of a proxy perhaps."""
+
+    def __init__(self, place: ServerPlace, port: int, host: str | None = None) -> None:
+        self.url = place.at(port, host)
+        self.rows = place.rows

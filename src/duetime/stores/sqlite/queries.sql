@@ -242,8 +242,11 @@ DELETE FROM {prefix}nodes WHERE id = ?1;
 UPDATE {prefix}nodes SET counter = counter + 1, info = ?3 WHERE number = ?1 AND id = ?2;
 
 -- name: members
--- The whole roll, a handful of rows.
-SELECT number, id, counter, info FROM {prefix}nodes ORDER BY number;
+-- The whole roll, a handful of rows, and the highest number: one statement sees one moment. One row
+-- without a node when the roll is empty.
+SELECT m.value, n.number, n.id, n.counter, n.info
+FROM {prefix}meta AS m LEFT JOIN {prefix}nodes AS n
+WHERE m.name = 'issued' ORDER BY n.number;
 
 -- name: strike
 -- Compare-and-set: a node that has beaten meanwhile stays.

@@ -153,10 +153,11 @@ class SqliteStore:
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
-        """Return the soonest events that a plain claim would take; see the contract."""
-        wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, (0, 0))
-        with self._database.reading() as db:
+        """Return the soonest events that such a claim would take; see the contract."""
+        wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, crashes)
+        with self._database.reading(snapshot=False) as db:
             return wanted.peek(db, limit)
 
     def claim(
@@ -173,7 +174,7 @@ class SqliteStore:
         wanted = claiming.Wanted(self._sql, number, shards, low, high, kinds, crashes)
         repeated = self._claimed.seen(number)
         if not repeated:
-            with self._database.reading() as db:
+            with self._database.reading(snapshot=False) as db:
                 if not wanted.count(db, 1):
                     return []
         # A claim that a power cut undoes is free again, which is what it would become anyway.
@@ -188,16 +189,18 @@ class SqliteStore:
     def beat(self, node: str, number: int, info: bytes) -> Roll:
         """Raise a counter and read the roll; see the contract."""
         # Only a number that is given must outlast a power cut: it must never be given again.
-        with self._database.writing(flushed=number == 0) as db:
-            if number == 0:
+        joins = number == 0
+        with self._database.writing(flushed=joins, single=not joins) as db:
+            if joins:
                 db.change(self._sql["leave"], (node,))
                 db.change(self._sql["issue_number"])
                 number = self._meta(db, "issued")
                 db.change(self._sql["join"], (number, node, info))
             else:
                 number = number if db.change(self._sql["beat"], (number, node, info)) else 0
-            members = [Member(*member) for member in db.rows(self._sql["members"])]
-            return Roll(self.time(), number, self._meta(db, "issued"), members)
+            roll = db.rows(self._sql["members"])
+            members = [Member(*member) for _, *member in roll if member[0] is not None]
+            return Roll(self.time(), number, roll[0][0], members)
 
     def strike(self, number: int, counter: int | None) -> bool:
         """Take a node off the roll; see the contract."""
@@ -206,7 +209,7 @@ class SqliteStore:
 
     def owners(self, shards: Sequence[int], high: int) -> set[int]:
         """Return who holds claims; see the contract."""
-        with self._database.reading() as db:
+        with self._database.reading(snapshot=False) as db:
             found = db.rows(self._sql["owners"], (claiming.listed(shards), high))
             return {number for (number,) in found}
 

@@ -11,12 +11,12 @@ from typing import Any
 import pymysql
 import pytest
 
-from duetime.errors import AnswerLost, StoreUnavailable
+from duetime.errors import AnswerLost, StoreError, StoreUnavailable
 from duetime.event import id_of
 from duetime.stores.contract import Answer
 from duetime.stores.mysql import MysqlStore
 from duetime.testing.promises.given import T, kept, row
-from tests.servers.local import LocalServer, running
+from tests.servers.local import Address, LocalServer, running
 from tests.stores.mysql.conftest import login
 
 
@@ -24,6 +24,13 @@ from tests.stores.mysql.conftest import login
 def server(server_kind: str, own_servers: Path) -> Iterator[LocalServer]:
     """Start a server that may be killed."""
     with running(server_kind, own_servers / f"restart-{server_kind}") as server:
+        yield server
+
+
+@pytest.fixture
+def mysql_server(own_servers: Path, mysql: Address) -> Iterator[LocalServer]:
+    """Start a server of MySQL alone."""
+    with running(mysql.kind, own_servers / "replica") as server:
         yield server
 
 
@@ -106,6 +113,56 @@ def test_a_server_that_was_made_read_only_is_left(server: LocalServer, store: My
     finally:
         tell(server, "SET GLOBAL read_only = 0")
         user.close()
+
+
+def test_no_administrator_writes_to_a_replica(mysql_server: LocalServer) -> None:
+    """MySQL's super_read_only is found by `check`, and refuses root's writes as well."""
+    tell(mysql_server, "DROP DATABASE IF EXISTS shop", "CREATE DATABASE shop")
+    store = MysqlStore(mysql_server.address.url("shop"))
+    try:
+        store.migrate()
+        tell(mysql_server, "SET GLOBAL super_read_only = 1")
+        with pytest.raises(StoreUnavailable):
+            store.insert([row()])
+        levels = {finding.name: finding.level for finding in store.check()}
+        assert levels["read_only"] == "error"
+        tell(mysql_server, "SET GLOBAL super_read_only = 0", "SET GLOBAL read_only = 0")
+        assert store.insert([row()]) == [None]
+    finally:
+        tell(mysql_server, "SET GLOBAL super_read_only = 0", "SET GLOBAL read_only = 0")
+        store.close()
+
+
+@pytest.mark.parametrize("size", [1_500_000, 5_000_000])
+def test_an_event_that_is_too_large_is_told(
+    server: LocalServer, store: MysqlStore, size: int
+) -> None:
+    """What the server would not take is refused by name, and harms neither store nor neighbours."""
+    tell(server, f"SET GLOBAL max_allowed_packet = {1 << 20}")
+    try:
+        small = MysqlStore(server.address.url("shop"))
+        with pytest.raises(StoreError) as caught:
+            small.insert([row(payload=b"x" * size)])
+        assert caught.value.code == "packet_too_large"
+        rows = [row(T + i, payload=b"x" * 200_000) for i in range(20)]
+        assert small.insert(rows) == [None] * 20
+        assert [each and each.row for each in small.get(list(map(id_of, rows)))] == rows
+        assert next(f for f in small.check() if f.name == "max_allowed_packet").level == "warning"
+        small.close()
+    finally:
+        tell(server, f"SET GLOBAL max_allowed_packet = {16 << 20}")
+
+
+def test_commits_that_are_not_flushed_are_found(server: LocalServer, store: MysqlStore) -> None:
+    """`check` warns of commits, and of a binary log, that are flushed later."""
+    tell(server, "SET GLOBAL innodb_flush_log_at_trx_commit = 2", "SET GLOBAL sync_binlog = 0")
+    try:
+        levels = {finding.name: finding.level for finding in store.check()}
+        assert levels["innodb_flush"] == "warning"
+        has_log = tell(server, "SELECT @@log_bin") == [(1,)]
+        assert levels.get("sync_binlog") == ("warning" if has_log else None)
+    finally:
+        tell(server, "SET GLOBAL innodb_flush_log_at_trx_commit = 1", "SET GLOBAL sync_binlog = 1")
 
 
 def ordinary(server: LocalServer) -> str:

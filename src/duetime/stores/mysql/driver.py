@@ -23,6 +23,7 @@ __all__ = [
     "ELSEWHERE",
     "GONE",
     "LAGGING",
+    "PACKET_TOO_LARGE",
     "QUOTING",
     "Verdict",
     "connect",
@@ -37,6 +38,7 @@ _LONGEST_PACKET = 0xFFFFFF
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 GONE = 2006  # a statement could not be sent whole
 _LOST = 2013
+PACKET_TOO_LARGE = 1153
 LAGGING = 1047  # a Galera member does not take part (yet)
 
 
@@ -80,7 +82,7 @@ _CODES: Mapping[Verdict, tuple[int, ...]] = {
     ),
     Verdict.SCHEMA: (1054, 1146),
     Verdict.DATABASE: (1049,),
-    Verdict.TOO_LARGE: (1153, 1301),
+    Verdict.TOO_LARGE: (PACKET_TOO_LARGE, 1301),
     Verdict.LOST: (GONE, _LOST, 2003, 2002, 2026, 2055, 1158, 1159, 1160, 1161, 0),
 }
 QUOTING = (1064, 1366, 1406, 1292)  # their messages repeat a part of the statement

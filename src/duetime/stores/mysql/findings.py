@@ -116,8 +116,9 @@ def binlog(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "binlog_format", f"binlog_format is {settings.binlog_format}.")
     if settings.sync_binlog != "1":
         text = (
-            f"sync_binlog is {settings.sync_binlog}: after a crash of the server its replicas may "
-            "lack acknowledged events. Set it to 1."
+            f"sync_binlog is {settings.sync_binlog}: a power failure may undo acknowledged events, "
+            "for the binary log decides what was committed, or its replicas may lack them. Set it "
+            "to 1."
         )
         yield Finding("warning", "sync_binlog", text)
     else:

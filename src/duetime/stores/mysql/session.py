@@ -13,6 +13,7 @@ from duetime.stores.mysql import driver
 __all__ = ["Session"]
 
 _STRICT = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
+_ANY_LENGTH = 1 << 30
 _TABLE_WAIT = 5  # s: whoever waits to alter a table makes everybody else wait
 
 
@@ -42,6 +43,7 @@ class Session:
     def __init__(self, connection: Any, timeout: float, lock_wait: int) -> None:
         """Take over a new connection; each statement and lock wait ends after so many seconds."""
         self._connection = connection
+        self.packet = _ANY_LENGTH
         self._open = False
         self._waits = False  # whether statements wait for what was committed on other members
         self.place = 0  # which server of the URL it leads to
@@ -178,8 +180,16 @@ class Session:
         self.unsure = unsure
 
     def _send(self, statement: str) -> None:
-        """Send a statement and hear its answer. Raises pymysql.MySQLError."""
+        """Send a statement and hear its answer. Raises pymysql.MySQLError.
+
+        One that the server would not take is not sent: it would end the connection in the middle
+        of it, which looks like a server that has gone away.
+        """
         try:
+            if len(statement) >= self.packet:
+                raise pymysql.OperationalError(
+                    driver.PACKET_TOO_LARGE, f"a statement of {len(statement)} bytes"
+                )
             self._connection.query(statement)
         except pymysql.MySQLError as error:
             code, verdict = driver.judge(error)

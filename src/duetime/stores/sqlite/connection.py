@@ -64,26 +64,31 @@ class Database:
         _open.add(self)
 
     @contextmanager
-    def writing(self, *, create: bool = False, flushed: bool = True) -> Iterator[Connection]:
+    def writing(
+        self, *, create: bool = False, flushed: bool = True, single: bool = False
+    ) -> Iterator[Connection]:
         """Yield the writer inside BEGIN IMMEDIATE; commit at the end, roll back on any error.
 
         With `create`, the file is made if it is missing, and the tables need not be there yet.
         Without `flushed` the commit does not wait for the disk: a power cut may undo it, though
-        never without all that was committed after it.
+        never without all that was committed after it. With `single`, what is done is one change
+        and no transaction is begun for it.
         """
         self.alive()
         with self._lock:
             self.alive()
-            committing, broken = False, create
+            committing, broken = single, create
             try:
                 self._notice_replacement()
                 connection = self._writer = self._writer or self._connect(create=create)
                 self._flush(connection, flushed=flushed)
-                connection.run("BEGIN IMMEDIATE")
+                if not single:
+                    connection.run("BEGIN IMMEDIATE")
                 self._checkpoints.in_write(connection, self._connect_plain)
                 yield connection
                 committing = True
-                connection.run("COMMIT")
+                if not single:
+                    connection.run("COMMIT")
                 broken = False
             except self.driver.error as error:
                 broken = broken or self.driver.code(error) not in faults.HARMLESS
@@ -92,25 +97,25 @@ class Database:
                 self._calm(broken=broken)
 
     @contextmanager
-    def reading(self, *, checked: bool = True) -> Iterator[Connection]:
+    def reading(self, *, checked: bool = True, snapshot: bool = True) -> Iterator[Connection]:
         """Yield a reader inside one snapshot; it never waits for a writer.
 
         Without `checked` the file may be anything: the tables need not be there, nothing is set
-        up, and the connection is used once.
+        up, and the connection is used once. Without `snapshot` each statement sees its own moment.
         """
         self.alive()
         connection = None
         try:
             connection = self._idle_reader() if checked else None
             connection = connection or self._connect(create=False, reads=True, checked=checked)
-            if checked:
+            if checked and snapshot:
                 connection.run("BEGIN")
             yield connection
-            if checked:
+            if checked and snapshot:
                 connection.run("COMMIT")
-                if not self._closed and len(self._readers) < _KEPT_READERS:
-                    self._readers.append(connection)
-                    connection = None
+            if checked and not self._closed and len(self._readers) < _KEPT_READERS:
+                self._readers.append(connection)
+                connection = None
         except self.driver.error as error:
             raise self._fault(error) from error
         finally:

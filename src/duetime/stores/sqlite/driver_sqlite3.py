@@ -57,7 +57,9 @@ class Sqlite3:
 
     def change_many(self, sql: str, many: Iterable[Sequence[Any]]) -> int:
         """Run one statement with each of many values; return how many rows they changed."""
-        return max(self._cursor().executemany(sql, many).rowcount, 0)
+        cursor = self._cursor()
+        cursor.executemany(sql, many)
+        return max(cursor.rowcount, 0)
 
     def run(self, sql: str) -> None:
         """Run statements that answer nothing; executescript would commit before the first."""
@@ -82,7 +84,9 @@ class Sqlite3:
         tries = 0
         while True:
             try:
-                return self._cursor().execute(sql, values)
+                cursor = self._cursor()
+                cursor.execute(sql, values)
+                return cursor
             except sqlite3.OperationalError as error:
                 code = getattr(error, "sqlite_errorcode", 0)
                 if code & 255 != BUSY or code == _BUSY_SNAPSHOT or not self._wait(tries):

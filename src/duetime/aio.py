@@ -20,6 +20,7 @@ from duetime.pull import Claims as SyncClaims
 from duetime.retry import Backoff
 from duetime.scheduler import Scheduler
 from duetime.stores.contract import Answer, Counts, Member, Store
+from duetime.within import is_awaited, through
 
 __all__ = ["AsyncClaim", "AsyncClaims", "AsyncScheduler"]
 
@@ -88,22 +89,45 @@ class AsyncScheduler:
         at: datetime | None = None,
         after: timedelta | float | None = None,
         id: str | None = None,  # noqa: A002 - the word of the domain
+        within: object = None,
     ) -> Event:
-        """Store one event: see `Scheduler.schedule`."""
+        """Store one event: see `Scheduler.schedule`.
+
+        `within` may be SQLAlchemy's AsyncConnection or AsyncSession, too.
+        """
+        if within is not None:
+
+            def store(connection: object) -> Event:
+                return self.sync.schedule(
+                    kind, payload, at=at, after=after, id=id, within=connection
+                )
+
+            return await self._within("schedule", within, store)
         intake = await self._intake("schedule")
         return await self._inserts.submit(intake.row(kind, payload, at, after, id))
 
-    async def schedule_many(self, wishes: Iterable[Mapping[str, Any]]) -> list[Event]:
-        """Store many events: see `Scheduler.schedule_many`."""
+    async def schedule_many(
+        self, wishes: Iterable[Mapping[str, Any]], *, within: object = None
+    ) -> list[Event]:
+        """Store many events: see `Scheduler.schedule_many`, and `schedule` for `within`."""
+        if within is not None:
+            store = lambda to: self.sync.schedule_many(wishes, within=to)  # noqa: E731 - one call
+            return await self._within("schedule_many", within, store)
         return await self._call(self.sync.schedule_many, wishes)
 
-    async def cancel(self, event_id: str) -> Answer:
-        """Take an event back: see `Scheduler.cancel`."""
+    async def cancel(self, event_id: str, *, within: object = None) -> Answer:
+        """Take an event back: see `Scheduler.cancel`, and `schedule` for `within`."""
+        if within is not None:
+            cancel = lambda to: self.sync.cancel(event_id, within=to)  # noqa: E731 - one call
+            return await self._within("cancel", within, cancel)
         await self._intake("cancel")
         return await self._cancels.submit(inputs.known_id(event_id))
 
-    async def cancel_many(self, ids: Iterable[str]) -> list[Answer]:
-        """Take events back: see `Scheduler.cancel_many`."""
+    async def cancel_many(self, ids: Iterable[str], *, within: object = None) -> list[Answer]:
+        """Take events back: see `Scheduler.cancel_many`, and `schedule` for `within`."""
+        if within is not None:
+            cancel = lambda to: self.sync.cancel_many(ids, within=to)  # noqa: E731 - one call
+            return await self._within("cancel_many", within, cancel)
         return await self._call(self.sync.cancel_many, ids)
 
     async def reschedule(
@@ -112,13 +136,19 @@ class AsyncScheduler:
         *,
         at: datetime | None = None,
         after: timedelta | float | None = None,
+        within: object = None,
     ) -> Answer:
-        """Move an event: see `Scheduler.reschedule`."""
+        """Move an event: see `Scheduler.reschedule`, and `schedule` for `within`."""
+        if within is not None:
+            move = lambda to: self.sync.reschedule(  # noqa: E731 - one call
+                event_id, at=at, after=after, within=to
+            )
+            return await self._within("reschedule", within, move)
         return await self._call(self.sync.reschedule, event_id, at=at, after=after)
 
-    async def fire_now(self, event_id: str) -> Answer:
-        """Move an event to now."""
-        return await self._call(self.sync.fire_now, event_id)
+    async def fire_now(self, event_id: str, *, within: object = None) -> Answer:
+        """Move an event to now: see `Scheduler.fire_now`, and `schedule` for `within`."""
+        return await self.reschedule(event_id, within=within)
 
     async def redrive(self, event_id: str) -> Answer:
         """Schedule a dead event again: see `Scheduler.redrive`."""
@@ -220,6 +250,15 @@ class AsyncScheduler:
     ) -> None:
         """Close."""
         await self.close()
+
+    async def _within(self, call: str, within: object, change: Callable[[object], R]) -> R:
+        """Make a change in a transaction of the caller's, where his connection may be used.
+
+        A synchronous connection is used here, in the loop's thread: it is the caller's choice.
+        """
+        intake = await self._intake(call)
+        await self._call(intake.now)  # so that the loop need not wait for the store's clock
+        return await through(within, change) if is_awaited(within) else change(within)
 
     async def _intake(self, call: str) -> Any:
         self._enter(call)

@@ -27,8 +27,9 @@ from duetime.observer import LogObserver, Observer, Observers, Statistics
 from duetime.pull import Claims
 from duetime.retry import Backoff
 from duetime.stores import open_store
-from duetime.stores.contract import Answer, Counts, Filter, Member, Store
+from duetime.stores.contract import Answer, Changes, Counts, Filter, Member, Store
 from duetime.tally import Lateness, Tally
+from duetime.within import unwrap
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,39 +133,62 @@ class Scheduler:
         at: datetime | None = None,
         after: timedelta | float | None = None,
         id: str | None = None,  # noqa: A002 - the word of the domain
+        within: object = None,
     ) -> Event:
         """Store one event, due at an aware datetime or after a timedelta or seconds; now, if none.
 
         Returns when it is durable. With an `id` that a kept event has already, that event is
         returned unchanged and its `created` is False. Raises InvalidInput (nothing is written)
         or StoreError; after AnswerLost it may or may not be stored.
+
+        `within` is a connection of yours with an open transaction: of a driver, SQLAlchemy's
+        Connection or Session, or Django's. The event is then stored when you commit, and never
+        if you roll back. Nothing is committed here, and what fails here leaves your transaction
+        as it was. Raises InvalidInput `within_invalid` for a connection that cannot be used.
         """
         intake = self._ready("schedule")
-        return self._inserts.submit(intake.row(kind, payload, at, after, id))
+        row = intake.row(kind, payload, at, after, id)
+        if within is not None:
+            return self._insert_within(within, [row])[0]
+        return self._inserts.submit(row)
 
-    def schedule_many(self, wishes: Iterable[Mapping[str, Any]]) -> list[Event]:
+    def schedule_many(
+        self, wishes: Iterable[Mapping[str, Any]], *, within: object = None
+    ) -> list[Event]:
         """Store many events, each a mapping with the arguments of `schedule` by name.
 
-        All are checked before any is written; then they are written in transactions of 1,000.
-        Delays count from one moment, the beginning of the call.
-        Raises InvalidInput that names the index of the first bad one.
+        All are checked before any is written; then they are written in transactions of 1,000, or
+        all in yours: see `schedule` for `within`. Delays count from one moment, the beginning of
+        the call. Raises InvalidInput that names the index of the first bad one.
         """
         intake = self._ready("schedule_many")
         rows = intake.rows(wishes)
+        if within is not None:
+            return self._insert_within(within, rows)
         events: list[Event] = []
         for start in range(0, len(rows), _CHUNK):
             events += intake.insert(rows[start : start + _CHUNK])
         return events
 
-    def cancel(self, event_id: str) -> Answer:
-        """Take an event back: CANCELLED (it will never start), IN_FLIGHT, UNKNOWN or DEAD."""
-        self._ready("cancel")
-        return self._cancels.submit(inputs.known_id(event_id))
+    def cancel(self, event_id: str, *, within: object = None) -> Answer:
+        """Take an event back: CANCELLED (it will never start), IN_FLIGHT, UNKNOWN or DEAD.
 
-    def cancel_many(self, ids: Iterable[str]) -> list[Answer]:
-        """Take events back; an answer for each id, in order."""
+        `within` is as for `schedule`: CANCELLED then holds if you commit, and until you commit or
+        roll back no node starts the event. If another transaction of somebody's holds it for too
+        long, StoreUnavailable `store_busy` is raised.
+        """
+        self._ready("cancel")
+        known = inputs.known_id(event_id)
+        if within is not None:
+            return self._changes(within).cancel([known])[0]
+        return self._cancels.submit(known)
+
+    def cancel_many(self, ids: Iterable[str], *, within: object = None) -> list[Answer]:
+        """Take events back; an answer for each id, in order. `within` is as for `cancel`."""
         intake = self._ready("cancel_many")
         known = [inputs.known_id(one) for one in ids]
+        if within is not None:
+            return self._changes(within).cancel(known)
         return [
             _sure(answer)
             for start in range(0, len(known), _CHUNK)
@@ -177,19 +201,23 @@ class Scheduler:
         *,
         at: datetime | None = None,
         after: timedelta | float | None = None,
+        within: object = None,
     ) -> Answer:
         """Move an event.
 
-        RESCHEDULED (it will not start at the old time), IN_FLIGHT, UNKNOWN or DEAD.
+        RESCHEDULED (it will not start at the old time), IN_FLIGHT, UNKNOWN or DEAD. `within` is
+        as for `cancel`.
         """
         intake = self._ready("reschedule")
         known = inputs.known_id(event_id)
         due_at = inputs.due(at, after, intake.now(), self.settings)
+        if within is not None:
+            return self._changes(within).reschedule([(known, due_at)])[0]
         return _sure(intake.reschedule([(known, due_at)])[0])
 
-    def fire_now(self, event_id: str) -> Answer:
-        """Move an event to now."""
-        return self.reschedule(event_id)
+    def fire_now(self, event_id: str, *, within: object = None) -> Answer:
+        """Move an event to now; within a transaction of yours, it fires when you have committed."""
+        return self.reschedule(event_id, within=within)
 
     def redrive(self, event_id: str) -> Answer:
         """Schedule a dead event again, due now, under its old id."""
@@ -435,6 +463,14 @@ class Scheduler:
     def _set_node(self, node: Node | None) -> None:
         if self._intake is not None:
             self._intake.node = node
+
+    def _changes(self, within: object) -> Changes:
+        return self.store.within(unwrap(within))
+
+    def _insert_within(self, within: object, rows: list[Row]) -> list[Event]:
+        # Never stored as claimed, nor counted: nobody tells us whether the commit came, and when.
+        found = self._changes(within).insert(rows)
+        return [Event(row) if one is None else one for row, one in zip(rows, found, strict=True)]
 
     def _write_inserts(self, rows: list[Row]) -> Sequence[Event]:
         return self._ready("schedule").insert(rows)

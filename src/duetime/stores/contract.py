@@ -189,8 +189,9 @@ class Changes(Protocol):
     with, where the database can do that; where it cannot, the message says so. What another open
     transaction holds is waited for as long as the caller's connection waits, at most; after that
     StoreUnavailable with the code `store_busy` is raised. `AnswerLost` never comes: as long as
-    the caller has not committed, nothing has happened. Rows must not carry a claim: the commit
-    may come late, or never.
+    the caller has not committed, nothing has happened; so rows without a name need not be asked
+    for whether they were stored before. Rows must not carry a claim: the commit may come late, or
+    never.
     """
 
     def insert(self, rows: Sequence[Row]) -> list[Event | None]:
@@ -241,9 +242,9 @@ class Store(Protocol):
 
         `connection` is of the driver's level (`duetime.within` has unwrapped it): what PEP 249
         calls a connection, of any driver, or apsw's. Raises InvalidInput, code `within_invalid`,
-        for one that cannot be used: of another kind of database, closed, without an open
-        transaction, or in one that has failed; the message says what to do. A database that is of
-        the right kind but lacks the tables is a SchemaError when the first change is made.
+        here or when the first change is made, for one that cannot be used: of another kind of
+        database, closed, without an open transaction, or in one that has failed; the message says
+        what to do. A database of the right kind that lacks the tables is a SchemaError.
         """
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:

@@ -135,6 +135,55 @@ UPDATE {prefix}events
 SET shard = %(new_shard)s, due_at = %(new_due_at)s, name = %(name)s
 WHERE shard = %(shard)s AND due_at = %(due_at)s AND tail = %(tail)s AND claim = 0;
 
+-- name: database
+-- Where the tables are, for callers' connections that may be elsewhere.
+SELECT CAST(DATABASE() AS BINARY);
+
+-- name: where_am_i
+-- Asked of the caller's connection: whether its statements commit by themselves, and which server
+-- it is: on another member of a cluster, what it has not committed is seen by itself alone.
+SELECT CONCAT_WS(' ', @@autocommit, @@port, @@hostname);
+
+-- name: take_free
+-- In a transaction of the caller's, whatever its isolation: one row by its whole key, so that no
+-- gap beside it is locked, and one that was seen to be free just before.
+DELETE FROM {prefix}events
+WHERE shard = %(shard)s AND due_at = %(due_at)s AND tail = %(tail)s AND claim = 0;
+
+-- name: hold_free
+-- For a move to where it lies already, which would change nothing: its UPDATE counts as none where
+-- a driver has not asked for the rows that matched.
+SELECT 1 FROM {prefix}events
+WHERE shard = %(shard)s AND due_at = %(due_at)s AND tail = %(tail)s AND claim = 0 FOR UPDATE;
+
+-- name: await_at
+-- On a connection of our own: waits until whoever is changing this row has ended.
+SELECT claim FROM {prefix}events
+WHERE shard = %(shard)s AND due_at = %(due_at)s AND tail = %(tail)s FOR UPDATE;
+
+-- name: lead_name
+-- As put_name, in a transaction of the caller's: REPLACE would lock the gap before the name.
+INSERT INTO {prefix}names(name, shard, due_at, tail)
+VALUES (%(name)s, %(shard)s, %(due_at)s, %(tail)s)
+ON DUPLICATE KEY UPDATE shard = %(shard)s, due_at = %(due_at)s, tail = %(tail)s;
+
+-- name: forget_name
+-- As drop_name, for one: a list may be read as a whole table, and all of it locked.
+DELETE FROM {prefix}names WHERE name = %(name)s;
+
+-- name: own_at
+-- What the caller's own transaction sees at a place, as one text: rows come in many shapes.
+SELECT CONCAT_WS(' ', shard, due_at, tail, claim, HEX(IFNULL(name, '')))
+FROM {prefix}events FORCE INDEX (PRIMARY)
+WHERE shard = %(shard)s AND due_at = %(due_at)s AND tail = %(tail)s;
+
+-- name: own_named
+-- As own_at, by name.
+SELECT CONCAT_WS(' ', e.shard, e.due_at, e.tail, e.claim, HEX(e.name))
+FROM {prefix}names AS n
+JOIN {prefix}events AS e ON e.shard = n.shard AND e.due_at = n.due_at AND e.tail = n.tail
+WHERE n.name = %(name)s;
+
 -- name: peek
 -- No order: up to the limit, what is there is sorted by whoever asked.
 SELECT CONCAT_WS(x'1f', due_at, kind)

@@ -172,6 +172,14 @@ class Session:
         with self._enclosed():
             yield
 
+    @contextmanager
+    def dirty(self) -> Iterator[None]:
+        """Let every SELECT inside see what others have written and not yet committed, too."""
+        self._send("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
+        self._send("START TRANSACTION")
+        with self._enclosed():
+            yield
+
     def _roll_back(self) -> None:
         """A lock wait that ran out undoes one statement only: the rest is undone here."""
         unsure = self.unsure

@@ -26,10 +26,12 @@ from duetime.stores.contract import (
     Settled,
     Settlement,
 )
+from duetime.stores.joined import join
 from duetime.stores.mysql import changing, claiming, findings, reading, settling
 from duetime.stores.mysql.connection import Database, DuplicateError, Way
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
+from duetime.stores.mysql.within import MysqlChanges
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
 
 __all__ = ["MysqlStore"]
@@ -75,6 +77,7 @@ class MysqlStore:
         url = parse_store(url) if isinstance(url, str) else url
         self._database = Database(url, chance or SystemChance(), self._verify)
         self._claimed = claiming.Latest()
+        self._qualified: dict[str, str] | None = None  # the statements, for any default database
         self._careful_until = 0
 
     def migrate(self) -> list[str]:
@@ -168,8 +171,21 @@ class MysqlStore:
         )
 
     def within(self, connection: object) -> Changes:
-        """Refuse: no transaction is shared."""
-        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
+        """Return what may be done in the caller's transaction; see the contract.
+
+        The tables are named with their database, so the caller may use another on the same
+        server. A lock is waited for as long as the caller's `innodb_lock_wait_timeout` says. After
+        a deadlock the server has rolled back all of the caller's transaction: StoreUnavailable
+        with the code `within_rolled_back`.
+        """
+        joined = join(connection, "mysql")
+        if self._qualified is None:
+            (name,) = self._database.run(lambda db: db.rows(self._sql["database"])[0])
+            quoted = name.decode().replace("`", "``").replace("%", "%%")
+            prefix = f"`{quoted}`.{self.prefix}"
+            queries = load_queries(_PACKAGE, prefix)
+            self._qualified = {name: text.removesuffix(";") for name, text in queries.items()}
+        return MysqlChanges(joined, self._qualified, self._database.run, self.shards)
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -192,6 +192,24 @@ SELECT due_at, tail, shard, name, kind, payload, attempt, failures, crashes, cla
        history
 FROM wanted;
 
+-- name: schema
+-- Where the tables are, for callers' connections whose search path may be another.
+SELECT current_database(), n.nspname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass('{prefix}events');
+
+-- name: enter
+-- In a transaction of the caller's: which database it is, and what its limits are. Who waits for
+-- locks without end waits for a limited time while he is here.
+SELECT current_database(), current_setting('transaction_isolation'),
+       current_setting('lock_timeout'),
+       CASE current_setting('lock_timeout')
+            WHEN '0' THEN set_config('lock_timeout', %(wait)s, true) ELSE '' END;
+
+-- name: leave_limit
+-- The limit goes before the caller goes on.
+SELECT set_config('lock_timeout', '0', true);
+
 -- name: peek
 -- One statement for all shards: each is one seek and stops at the limit.
 SELECT e.due_at, e.kind

@@ -25,10 +25,12 @@ from duetime.stores.contract import (
     Settled,
     Settlement,
 )
+from duetime.stores.joined import join
 from duetime.stores.postgres import changing, claiming, findings, reading, settling
 from duetime.stores.postgres.arrays import smallints
 from duetime.stores.postgres.connection import Database, DuplicateError
 from duetime.stores.postgres.session import Session
+from duetime.stores.postgres.within import PostgresChanges
 from duetime.stores.sql import Migration, load_migrations, load_queries, pending, valid_prefix
 
 __all__ = ["PostgresStore"]
@@ -67,6 +69,8 @@ class PostgresStore:
         chance = chance or SystemChance()
         self._database = Database(url, self._sql["session"], chance, self._verify)
         self._claimed = claiming.Latest()
+        # The database, and the statements for any search path.
+        self._qualified: tuple[str, dict[str, bytes]] | None = None
 
     def migrate(self) -> list[str]:
         """Make or upgrade the tables; return the names of the steps taken.
@@ -148,8 +152,21 @@ class PostgresStore:
         )
 
     def within(self, connection: object) -> Changes:
-        """Refuse: no transaction is shared."""
-        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
+        """Return what may be done in the caller's transaction; see the contract.
+
+        The tables are named with their schema, whatever the caller's search path. A lock is waited
+        for as long as the caller's `lock_timeout` says, or five seconds where it says nothing. In
+        REPEATABLE READ and SERIALIZABLE, an event that has changed since the transaction began
+        cannot be changed in it: StoreUnavailable with the code `within_snapshot`.
+        """
+        joined = join(connection, "postgresql")
+        if self._qualified is None:
+            ((database, schema),) = self._database.run(lambda db: db.rows(self._sql["schema"]))
+            quoted = schema.replace('"', '""').replace("%", "%%")
+            queries = load_queries(_PACKAGE, f'"{quoted}".{self.prefix}')
+            self._qualified = database, {name: text.encode() for name, text in queries.items()}
+        database, sql = self._qualified
+        return PostgresChanges(joined, sql, self._database.run, database, self.shards)
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from duetime.errors import (
 from duetime.stores.contract import Filter, Settlement
 from duetime.stores.sqlite import SqliteStore
 from duetime.testing.promises.given import T, claim_all, number, row
+from tests.forked import forked
 
 
 def every_call(store: SqliteStore) -> list[str]:
@@ -56,13 +56,13 @@ def test_a_forked_child_is_refused(store: SqliteStore, path: str) -> None:
     """In a forked child every call is refused, and neither close nor exit harms the parent."""
     store.insert([row(name="a")])
     store.peek([0], 0, T, 1)
-    child = os.fork()
-    if child == 0:
+
+    def child() -> int:
         wrong = every_call(store)
         store.close()
-        del store
-        os._exit(len(wrong))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return len(wrong)
+
+    assert forked(child) == 0
     assert store.insert([row(name="b")]) == [None]
     assert len(claim_all(store)) == 2
     assert [each.level for each in store.check() if each.name == "integrity"] == ["ok"]

@@ -7,19 +7,19 @@ from random import Random
 
 from duetime.chance import SystemChance, Tails
 from duetime.event import TAIL_BITS
+from tests.forked import forked
 
 
 def in_child(value: object) -> bytes:
     """Return what `str(value())` is in a forked child."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, str(value() if callable(value) else value).encode())
-        finally:
-            os._exit(0)
+
+    def child() -> int:
+        os.write(write, str(value() if callable(value) else value).encode())
+        return 0
+
+    assert forked(child) == 0
     os.close(write)
-    os.waitpid(child, 0)
     with os.fdopen(read, "rb") as pipe:
         return pipe.read()
 

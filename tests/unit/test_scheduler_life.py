@@ -15,6 +15,7 @@ from duetime.errors import ConfigError, LifecycleError
 from duetime.retry import Backoff
 from duetime.scheduler import Scheduler
 from duetime.stores.memory import MemoryStore
+from tests.forked import forked
 from tests.unit.node.stand import (
     DEADLINE,
     QUICK,
@@ -115,8 +116,8 @@ def test_a_forked_child_is_refused() -> None:
     one.on("k")(lambda _event: None)
     one.start()
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def child() -> int:
         codes = []
         for call in (lambda: one.schedule("k"), lambda: one.get("a"), one.start, one.stop):
             try:
@@ -126,11 +127,12 @@ def test_a_forked_child_is_refused() -> None:
                 codes.append(error.code)
         one.close()
         os.write(write, " ".join(codes).encode())
-        os._exit(0)
+        return 0
+
+    assert forked(child) == 0
     os.close(write)
     with os.fdopen(read) as pipe:
         assert pipe.read() == "forked forked forked forked"
-    os.waitpid(child, 0)
     one.schedule("k")
     wait_until(lambda: one.tally.done == 1)
     one.close()

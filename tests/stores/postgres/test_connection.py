@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from duetime.event import CLAIM, Row, State, id_of
 from duetime.stores.contract import Answer, Death, Range, Settlement
 from duetime.stores.postgres import PostgresStore, connection
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
+from tests.forked import forked
 from tests.servers.proxy import Proxy
 from tests.stores.postgres.conftest import Admin
 
@@ -422,18 +421,16 @@ def test_a_forked_child_is_refused(store: PostgresStore) -> None:
     """A forked child may not use its parent's connections, and leaves them whole."""
     fresh = row()
     store.insert([fresh])
-    child = os.fork()
-    if child == 0:
+
+    def child() -> int:
         try:
             store.get(["x"])
         except LifecycleError as error:
             store.close()
-            del store
-            os._exit(0 if error.code == "forked" else 2)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+            return 0 if error.code == "forked" else 2
+        return 1
+
+    assert forked(child) == 0
     assert kept(store, id_of(fresh)).row == fresh
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymysql.connections import Connection
 
 from duetime.stores.memory import MemoryStore
 from duetime.stores.mysql import MysqlStore
+from duetime.stores.mysql.session import Session
 from duetime.testing.store_suite import StoreSuite
 from tests.stores.mysql.conftest import Admin, empty
 from tests.stores.test_differential import CALLS, SHARDS, Call, Script, contents, visible
@@ -21,6 +23,30 @@ class TestMysqlStore(StoreSuite):
     @pytest.fixture
     def store(self, make: Callable[..., MysqlStore], humble: str) -> MysqlStore:
         return make(humble)
+
+
+class TestEngineThatSkipsNothing(StoreSuite):
+    """Where rows cannot be skipped, as on TiDB, claims lock plainly, and every promise holds."""
+
+    @pytest.fixture
+    def store(
+        self, make: Callable[..., MysqlStore], monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[MysqlStore]:
+        told: list[str] = []
+        server_info = Connection.get_server_info
+
+        def say_tidb(connection: Connection) -> str:
+            return str(server_info(connection)) + "-TiDB-v8.5.6"
+
+        def look(session: Session, text: str) -> object:
+            told.append(text)
+            return column(session, text)
+
+        column = Session.column
+        monkeypatch.setattr(Connection, "get_server_info", say_tidb)
+        monkeypatch.setattr(Session, "column", look)
+        yield make()
+        assert not any("SKIP LOCKED" in text for text in told)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -143,7 +143,8 @@ class Wanted:
 
     def _take(self, db: Session, shards: tuple[int, ...], limit: int) -> list[Row]:
         """Pick and mark rows of these shards, at most `limit`; several only if all of them fit."""
-        picked = db.column(self._text("claim_pick", shards=shards, high=self._high, limit=limit))
+        text = self._text("claim_pick", shards=shards, high=self._high, limit=limit)
+        picked = db.column(text if db.skips_locked else text.replace(" SKIP LOCKED", ""))
         _, *seen = picked.pop().split(_SEPARATOR)
         if not picked:
             return []

@@ -35,6 +35,7 @@ class Session:
         "moves",
         "packet",
         "place",
+        "skips_locked",
         "takes_part",
         "unsure",
         "version",
@@ -52,6 +53,8 @@ class Session:
         self.unsure = False  # a commit was sent, and its answer has not come
         self.version: str = connection.get_server_info()
         self.is_mariadb = "mariadb" in self.version.lower()
+        # TiDB takes the words and then locks no row at all, neither its own nor others'.
+        self.skips_locked = "tidb" not in self.version.lower()
         self.is_galera, self.takes_part = False, True
         self._set_up(timeout, lock_wait)
         self._ask_what_it_is()

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
+import pymysql
+
 from duetime.event import Event, Place, Row, id_of, place_of
 from duetime.stores import rules
 from duetime.stores.contract import Answer
-from duetime.stores.mysql.connection import BusyError
-from duetime.stores.mysql.literals import MOST, Rendered, event_rows, places, render, tuples
+from duetime.stores.mysql import driver
+from duetime.stores.mysql.connection import BusyError, DuplicateError
+from duetime.stores.mysql.literals import (
+    MOST,
+    Rendered,
+    event_rows,
+    names_table,
+    places,
+    render,
+    tuples,
+)
 from duetime.stores.mysql.reading import copy, lookup
 from duetime.stores.mysql.session import Session
 
@@ -62,11 +73,16 @@ def _insert_fresh(
     if parts and not careful:
         due_at, rest = parts[0][1:].split(",", 1)
         parts[0] = type(parts[0])(f"(IF(EXISTS({question}),NULL,{due_at}),{rest}")
-    if len(parts) <= 1 or within:
-        _insert_parts(db, sql, parts)
-    else:
-        with db.transaction():
+    try:
+        if len(parts) <= 1 or within:
             _insert_parts(db, sql, parts)
+        else:
+            with db.transaction():
+                _insert_parts(db, sql, parts)
+    except pymysql.MySQLError as error:
+        if not careful and driver.judge(error)[1] is driver.Verdict.BUSY:
+            raise DuplicateError from error  # somebody holds such a name: each id is looked up
+        raise
 
 
 def _question(sql: Statements, rows: Sequence[Row]) -> str:
@@ -197,7 +213,7 @@ def _take_all(db: Session, sql: Statements, rows: Sequence[Row]) -> None:
 
 def _drop_names(db: Session, sql: Statements, names: list[str]) -> None:
     for start in range(0, len(names), MOST):
-        db.execute(render(sql["drop_name"], names=names[start : start + MOST]))
+        db.execute(render(sql["drop_name"], names=names_table(names[start : start + MOST])))
 
 
 def put_names(

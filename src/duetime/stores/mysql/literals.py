@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from duetime.event import Row
 
-__all__ = ["MOST", "Rendered", "Value", "event_rows", "places", "render", "tuples", "value_rows"]
+__all__ = [
+    "MOST",
+    "Rendered",
+    "Value",
+    "event_rows",
+    "names_table",
+    "places",
+    "render",
+    "tuples",
+    "value_rows",
+]
 
 MOST = 500  # members of a list: from 1,000 on MariaDB turns it into a subquery
 _ROWS = 1000  # rows of one INSERT
@@ -41,6 +51,12 @@ def places(rows: Iterable[Sequence[int]]) -> Rendered:
     """
     parts = [f"({shard:d},{due_at:d},{tail:d})" for shard, due_at, tail in rows]
     return Rendered(f"({','.join(parts * 2 if len(parts) == 1 else parts)})")
+
+
+def names_table(names: Iterable[str]) -> Rendered:
+    """Return names as a query of one column, `name`."""
+    first, *rest = map(_text, names)
+    return Rendered(" UNION ALL SELECT ".join([f"SELECT {first} AS name", *rest]))
 
 
 def event_rows(rows: Iterable[Row], room: int) -> Iterator[Rendered]:

@@ -70,8 +70,10 @@ INSERT INTO {prefix}names(name, shard, due_at, tail) VALUES %(rows)s;
 
 -- name: any_name_between
 -- One seek tells whether any moved or dead event may have an id of this batch. Asked inside the
--- INSERT, in place of the first due time, which is NULL and refused if there is one.
-SELECT 1 FROM {prefix}names WHERE name BETWEEN %(low)s AND %(high)s LIMIT 1;
+-- INSERT, in place of the first due time, which is NULL and refused if there is one. There MariaDB
+-- locks what it reads, whatever the isolation: without NOWAIT a transaction of the user's that has
+-- moved an event kept all waiting who stored events around that time.
+SELECT 1 FROM {prefix}names WHERE name BETWEEN %(low)s AND %(high)s LIMIT 1 FOR UPDATE NOWAIT;
 
 -- name: names_among
 -- One statement for a batch; each name is one seek.
@@ -82,8 +84,11 @@ SELECT name FROM {prefix}names WHERE name IN %(names)s;
 REPLACE INTO {prefix}names(name, shard, due_at, tail) VALUES %(rows)s;
 
 -- name: drop_name
--- By name alone: their events went in the same transaction.
-DELETE FROM {prefix}names WHERE name IN %(names)s;
+-- By name alone: their events went in the same transaction. MariaDB reads a small table whole for a
+-- list of names, FORCE INDEX or not, and waits for any name in it that a transaction of the user's
+-- holds; a join from a derived table is one seek a name.
+DELETE n FROM (%(names)s) AS d STRAIGHT_JOIN {prefix}names AS n FORCE INDEX (PRIMARY)
+    ON n.name = d.name;
 
 -- name: drop_name_at
 -- After a list of done rows of which some were stale: an event that has moved or still lies there

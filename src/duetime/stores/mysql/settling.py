@@ -9,7 +9,7 @@ from duetime.event import Row, id_of
 from duetime.stores import rules
 from duetime.stores.contract import Death, Move, Range, Settled, Settlement
 from duetime.stores.mysql.changing import insert_rows, put_names, room
-from duetime.stores.mysql.literals import MOST, places, render, value_rows
+from duetime.stores.mysql.literals import MOST, names_table, places, render, value_rows
 from duetime.stores.mysql.session import Session
 
 __all__ = ["settle"]
@@ -132,7 +132,7 @@ def _finish(db: Session, sql: Statements, rows: Sequence[Row]) -> int:
 
 def _drop_names(db: Session, sql: Statements, rows: Sequence[Row], *, all_went: bool) -> None:
     if all_went:
-        db.execute(render(sql["drop_name"], names=[id_of(row) for row in rows]))
+        db.execute(render(sql["drop_name"], names=names_table(map(id_of, rows))))
         return
     for row in rows:
         text = render(

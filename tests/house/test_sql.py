@@ -80,6 +80,7 @@ OWN = {
         "own_named": "as take_free",
         "settings": "a server has settings to judge",
         "galera": "as settings",
+        "galera_settings": "as settings",
         "engines": "as settings",
         "columns": "as settings",
     },

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from duetime.clock import MICROS, Clock
 from duetime.errors import SchemaError
 from duetime.stores.contract import Finding
+from duetime.stores.mysql.galera import galera, take_a_look
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
 
@@ -17,7 +18,6 @@ __all__ = [
     "binlog",
     "clock_offset",
     "flush",
-    "galera",
     "look",
     "packet",
     "tables",
@@ -65,7 +65,7 @@ def look(
         *binlog(settings),
         writable(settings),
         packet(int(settings.max_allowed_packet)),
-        *galera({_text(name): _text(value) for name, value in db.rows(sql["galera"])}),
+        *galera(take_a_look(sql, clock)(db).said),
         *tables([(_text(a), _text(b), _text(c)) for a, b, c in made]),
         *_columns([(_text(a), _text(b), _text(c)) for a, b, c in columns]),
         clock_offset(now - (before + clock.wall()) // 2),
@@ -147,25 +147,6 @@ def packet(value: int) -> Finding:
         text = f"{size}: large batches are cut into small ones. Set it to 16 MiB or more."
         return Finding("warning", "max_allowed_packet", text)
     return Finding("ok", "max_allowed_packet", f"{size}.")
-
-
-def galera(status: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge the state of a Galera member; say nothing of a server that is none."""
-    if int(status.get("wsrep_cluster_size", "0") or 0) < 1:
-        return
-    state = status.get("wsrep_local_state_comment", "unknown")
-    if status.get("wsrep_ready") != "ON" or status.get("wsrep_cluster_status") != "Primary":
-        text = (
-            f"This Galera member is not ready (state {state}, component "
-            f"{status.get('wsrep_cluster_status')}): it would refuse every call."
-        )
-        yield Finding("error", "galera_ready", text)
-    elif state != "Synced":
-        text = f"This Galera member is {state}, not Synced: it lags behind the others."
-        yield Finding("warning", "galera_synced", text)
-    else:
-        size = status["wsrep_cluster_size"]
-        yield Finding("ok", "galera_synced", f"A synced member of a Galera cluster of {size}.")
 
 
 def tables(made: list[tuple[str, str, str]]) -> Iterator[Finding]:

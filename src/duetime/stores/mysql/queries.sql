@@ -406,6 +406,11 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'sync_binlo
 SHOW STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_local_state_comment', 'wsrep_on',
                                     'wsrep_cluster_status', 'wsrep_cluster_size');
 
+-- name: galera_settings
+-- What a member must be set to. Empty, but for the first, on a server without Galera.
+SHOW GLOBAL VARIABLES
+WHERE Variable_name IN ('innodb_flush_log_at_trx_commit', 'wsrep_OSU_method', 'wsrep_sync_wait');
+
 -- name: engines
 -- How our tables were really made.
 SELECT TABLE_NAME, ENGINE, TABLE_COLLATION FROM information_schema.TABLES

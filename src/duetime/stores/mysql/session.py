@@ -76,11 +76,11 @@ class Session:
         asked = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'read_only')"
         settings = {_text(name): _text(value) for name, value in self.rows(asked)}
         self.is_galera = settings.get("wsrep_on") == "ON"
-        self.takes_part = settings.get("read_only", "OFF") in ("OFF", "0")
         if self.is_galera:
             # A server may be set to answer without a quorum: what it says then is no promise.
             self._send("SET SESSION wsrep_dirty_reads = 0, wsrep_sync_wait = 0")
             self.look()
+        self.takes_part &= settings.get("read_only", "OFF") in ("OFF", "0")
 
     def look(self) -> None:
         """Ask a Galera member whether it takes part in all that its cluster does.

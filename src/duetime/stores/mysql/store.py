@@ -27,7 +27,7 @@ from duetime.stores.contract import (
     Settlement,
 )
 from duetime.stores.joined import join
-from duetime.stores.mysql import changing, claiming, findings, reading, settling
+from duetime.stores.mysql import changing, claiming, findings, galera, reading, settling
 from duetime.stores.mysql.connection import Database, DuplicateError, Way
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
@@ -130,7 +130,11 @@ class MysqlStore:
         look = lambda db: findings.look(  # noqa: E731 - one call
             db, self._sql, self.prefix, self._verify, self._clock
         )
-        return self._database.run(look, _BEFORE_TABLES)
+        found = self._database.run(look, _BEFORE_TABLES)
+        if self._database.url.others:
+            each = self._database.each(galera.take_a_look(self._sql, self._clock))
+            found += galera.members((f"{url.host}:{url.port}", seen) for url, seen in each)
+        return found
 
     def time(self) -> int:
         """Return the server's clock."""

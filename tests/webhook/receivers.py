@@ -79,9 +79,15 @@ class Receiver:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), contextlib.closing(connection):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError, ValueError))
+            stack.callback(connection.close)
             if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+                connection = self._tls.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+                stack.callback(connection.close)
+                connection.do_handshake()
             while (seen := self._read(connection)) is not None:
                 self.seen.append(seen)
                 if isinstance(self.behave, bytes):

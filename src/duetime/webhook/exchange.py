@@ -13,6 +13,7 @@ from duetime.webhook.addresses import Guard
 from duetime.webhook.answer import Answer, Fault
 from duetime.webhook.policy import Limits, Policy
 from duetime.webhook.request import Request
+from duetime.webhook.url import Url
 
 __all__ = ["Exchange"]
 
@@ -25,6 +26,7 @@ _FAULTS = {
     pycurl.E_SSL_CERTPROBLEM: Fault.TLS,
     pycurl.E_SSL_CIPHER: Fault.TLS,
     pycurl.E_SSL_CACERT_BADFILE: Fault.TLS,
+    100: Fault.TOO_LONG,  # CURLE_TOO_LARGE, a single header line: pycurl has no name for it
 }
 
 
@@ -56,8 +58,7 @@ class Exchange:
         self._body.clear()
         curl.setopt(pycurl.URL, str(url))
         if not url.is_address:
-            places = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
-            curl.setopt(pycurl.RESOLVE, [f"+{url.host}:{url.port}:{places}"])
+            curl.setopt(pycurl.RESOLVE, [_pin(url, addresses)])
         curl.setopt(pycurl.HTTPHEADER, request.headers)
         if request.body or request.method in ("POST", "PUT", "PATCH"):
             curl.setopt(pycurl.POSTFIELDS, request.body)
@@ -78,11 +79,11 @@ class Exchange:
         elif self._too_long:
             fault, text = Fault.TOO_LONG, ""
             # Of a body whose length was declared, the end is not needed to know how it went.
-            if status and curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD) > self._body_read:
+            if status and curl.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T) > self._body_read:
                 fault = None
         else:
             fault = _FAULTS.get(code, Fault.BROKEN) if code else None
-        self._release()
+        self.drop()
         return Answer(
             status=status,
             fault=fault,
@@ -91,9 +92,15 @@ class Exchange:
             body=b"".join(self._body),
         )
 
+    def drop(self) -> None:
+        """Let go of what is under way, whatever became of it."""
+        for ours in self._sockets:
+            ours.close()
+        self._sockets.clear()
+
     def close(self) -> None:
         """Free the handle."""
-        self._release()
+        self.drop()
         self.curl.close()
 
     def _prepare(self, policy: Policy) -> None:
@@ -103,6 +110,7 @@ class Exchange:
         curl.setopt(pycurl.PROTOCOLS, schemes)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.USERAGENT, "Duetime")
         curl.setopt(pycurl.PATH_AS_IS, 1)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
         # An empty name means no proxy, whatever the environment says.
@@ -147,7 +155,7 @@ class Exchange:
                 continue  # of several addresses, the one that was not reached
             if peer not in self._pinned:
                 self._refused = "not the one that was resolved"
-        self._release()
+        self.drop()
         # A connection that was kept may be older than the addresses pinned last.
         self._refused = self._refused or self._guard.refusal(peer)
         return 0 if self._refused is None else 1  # PREREQFUNC_OK, PREREQFUNC_ABORT
@@ -157,7 +165,9 @@ class Exchange:
         if self._headers_read > self._limits.headers:
             self._too_long = True
             return -1
-        if line[:12].lower() == b"retry-after:":
+        if line[:5] == b"HTTP/":
+            self._retry_after = None  # what came before was provisional
+        elif line[:12].lower() == b"retry-after:":
             self._retry_after = line[12:].decode("latin-1").strip()
         return None
 
@@ -170,7 +180,8 @@ class Exchange:
             return -1
         return None
 
-    def _release(self) -> None:
-        for ours in self._sockets:
-            ours.close()
-        self._sockets.clear()
+
+def _pin(url: Url, addresses: tuple[str, ...]) -> str:
+    """Return what tells libcurl the addresses of a name; the plus lets it forget them some day."""
+    places = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+    return f"+{url.host}:{url.port}:{places}"

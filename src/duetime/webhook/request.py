@@ -12,9 +12,9 @@ from duetime.webhook.url import Url
 
 __all__ = ["Request", "request_for"]
 
-_AGENT = "User-Agent: Duetime"
-# libcurl would send these by itself; a name without a value takes a header away.
+# libcurl would send these by itself: a name without a value takes a header away.
 _WITHOUT = ("Expect:", "Accept: */*")
+_WITHOUT_TYPE = "Content-Type:"
 
 
 class Request(NamedTuple):
@@ -34,8 +34,8 @@ def request_for(
     body = target.content()
     number, attempt = event.token
     headers = target.lines()
-    if not any(line[:11].lower() == "user-agent:" for line in headers):
-        headers.append(_AGENT)
+    if not any(line[:13].lower() == "content-type:" for line in headers):
+        headers.append(_WITHOUT_TYPE)
     headers += (
         *_WITHOUT,
         f"webhook-id: {event.id}",

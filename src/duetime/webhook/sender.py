@@ -320,7 +320,7 @@ class Sender:
             return
         self._calls.discard(call)
         if call.exchange is not None:
-            call.exchange.end(0, "")
+            call.exchange.drop()
             self._take_back(call)
         waiting = self._resolving.get(call.request.url.host, [])
         if call in waiting:
@@ -332,7 +332,7 @@ class Sender:
     def _drop_all(self, fault: Fault) -> None:
         for call in list(self._calls):
             if call.exchange is not None:
-                call.exchange.end(0, "")
+                call.exchange.drop()
                 self._take_back(call)
             self._answer(call, Answer(fault=fault), self.clock.boot())
         self._resolving.clear()

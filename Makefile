@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): moved  # a virtual environment holds paths: made anew when the folder has moved
 endif
 
-.PHONY: help run test test-galera test-mysql check lint types ladder unit servers faults sim bench lock format clean moved
+.PHONY: help run test test-galera test-large test-mysql check lint types ladder unit servers faults sim bench lock format clean moved
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,19 +27,22 @@ run: $(READY)  ## the main job: 10,000 events over ten seconds (ARGS="--help" sh
 	@$(PY) examples/demo.py $(ARGS)
 
 test: lint types ladder servers  ## everything: lint, types, import ladder, all tests
-	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or large)" $(ARGS)
 	$(PY) -m pytest -m "($(ALONE)) and not faults" $(ARGS)
 
 test-mysql: $(READY)  ## the store's tests on MySQL itself (fetched, or DUETIME_TEST_MYSQL_URL=mysql://…)
 	@[ -n "$${DUETIME_TEST_MYSQL_URL:-}" ] || scripts/mysql
 	DUETIME_TEST_STORES=mysql $(PY) -m pytest tests/stores/mysql $(ARGS)
 
+test-large: $(READY) servers  ## what each call reads among five million events, on each server
+	$(PY) -m pytest -m large tests/large $(ARGS)
+
 test-galera: $(READY)  ## all tests on a Galera cluster of three members, on this machine
 	@DUETIME_TEST_STORES=galera scripts/servers
 	DUETIME_TEST_STORES=galera $(PY) -m pytest tests/galera $(ARGS)
 
 check: lint types ladder  ## the quick part, for every change, without a database server
-	DUETIME_TEST_STORES=memory,sqlite $(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow)" $(ARGS)
+	DUETIME_TEST_STORES=memory,sqlite $(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or bench or slow or large)" $(ARGS)
 
 lint: $(READY)  ## style, form, and dependencies that are used undeclared or declared unused
 	$(PY) -m ruff check .
@@ -56,7 +59,7 @@ servers:  # MariaDB and PostgreSQL, which the tests start by themselves
 	@scripts/servers
 
 unit: $(READY) servers  ## the tests alone, those of processes and lateness left out
-	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE))" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) -m "not ($(ALONE) or large)" $(ARGS)
 
 faults: $(READY) servers  ## every fault in full size on real servers (ARGS="--faults-json=FILE")
 	@scripts/faketime

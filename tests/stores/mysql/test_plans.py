@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ import pytest
 from duetime.event import Row, id_of
 from duetime.stores.contract import Filter, Kinds, Range, Settlement
 from duetime.stores.mysql import MysqlStore
-from duetime.stores.mysql.session import Session
 from duetime.testing.promises.given import SECOND, T, claim_all, move, number, row
 from tests.stores.mysql.conftest import PREFIX, Admin
+from tests.stores.mysql.watching import watching
 
 COUNT, SHARDS, LIMIT = 6000, 6, 50
 RANGES = {"range", "ref", "eq_ref", "const"}
@@ -28,47 +27,10 @@ def full(store: MysqlStore, admin: Admin) -> MysqlStore:
     return store
 
 
-class Seen:
-    """Every statement that a store sends, with what the server read for it."""
-
-    def __init__(self) -> None:
-        self.statements: list[tuple[str, int]] = []
-
-    def read(self, word: str) -> int:
-        """Return how many rows were read by the statements with this word."""
-        found = [count for text, count in self.statements if word in text]
-        assert found, f"no statement with {word}"
-        return sum(found)
-
-
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """Return a context in which statements are counted and what they read is noted."""
-    inner = {name: getattr(Session, name) for name in ("execute", "rows", "column")}
-
-    @contextmanager
-    def watching() -> Iterator[Seen]:
-        seen = Seen()
-
-        def spy(name: str) -> Callable[[Session, str], Any]:
-            def call(session: Session, statement: str) -> Any:
-                before = reads(session)
-                answer = inner[name](session, statement)
-                seen.statements.append((statement, reads(session) - before))
-                return answer
-
-            return call
-
-        def reads(session: Session) -> int:
-            found = inner["rows"](session, "SHOW SESSION STATUS LIKE 'Handler_read%'")
-            return sum(int(count) for _, count in found)
-
-        with monkeypatch.context() as patch:
-            for name in inner:
-                patch.setattr(Session, name, spy(name))
-            yield seen
-
-    return watching
+    return lambda: watching(monkeypatch)
 
 
 def held(store: MysqlStore) -> list[Row]:

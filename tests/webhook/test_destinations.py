@@ -102,7 +102,7 @@ def test_where_the_line_would_be_too_long_nobody_joins_it() -> None:
 def test_those_sent_away_come_back_at_the_destinations_pace() -> None:
     """Each is told to come when those before it are through, so that they do not come together."""
     desk = Desk(chance=0.0)
-    desk.place.pace = 4.0 * MICROS  # four at once: one a second
+    desk.place.pace = 8.0 * MICROS  # eight at once: one a second
     for _ in range(4):
         desk.enter()
     waits = []
@@ -113,6 +113,11 @@ def test_those_sent_away_come_back_at_the_destinations_pace() -> None:
     steps = {later - sooner for sooner, later in pairwise(waits[:400])}
     assert steps == {MICROS}
     assert waits[-1] == 600 * MICROS
+    desk.place.failures, desk.place.window, desk.place.horizon = 1, 2, 0
+    first, second = desk.enter(), desk.enter()
+    assert isinstance(first, Held)
+    assert isinstance(second, Held)
+    assert second.wait - first.wait == 4 * MICROS  # one that fails is believed to stay slow
 
 
 def test_the_circuit_opens_after_failures_in_a_row() -> None:

@@ -201,8 +201,9 @@ class Destinations(Generic[T]):
         place.window = 1
 
     def _send_away(self, place: Destination[T], now: int, pace: float) -> Held:
-        """Tell one that found no room to come when those sent away before are through."""
-        share = max(1, int(pace / place.window))
+        """Tell one that found no room to come when those sent away before it are through."""
+        # One that is well soon has its whole limit: too early costs another claim, too late idles.
+        share = max(1, int(pace / (place.window if place.failures else self._limits.at_once)))
         place.horizon = max(place.horizon, now + self._patience) + share
         wait = min(_LONGEST_WAIT, place.horizon - now)
         return Held(False, int(wait * (1 + 0.25 * self._random())))

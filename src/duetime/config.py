@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     busy_timeout: Annotated[float, Meta(ge=0, le=600)] = 10.0
 
     tick: Share = 0.025  # shortest time between two claims
-    poll: Share = 0.05  # how often the store is asked for events that were made elsewhere
+    poll: Share = 0.07  # how often the store is asked for events that were made elsewhere
     lead: Share = 0.05  # how far ahead of their due time events are claimed, at least
     lead_max: Share = 3.0  # and at most, before a spike
     # Events held in memory, claimed and not yet settled: what bounds the memory of a node.

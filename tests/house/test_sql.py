@@ -19,7 +19,7 @@ CLOCK = re.compile(
     re.IGNORECASE,
 )
 # The one question that is about the database's clock: `beat` measures the offset to it.
-ASKS_FOR_THE_TIME = {"clock"}
+ASKS_FOR_THE_TIME = {"clock", "members"}  # with each beat, so that it costs no round trip more
 
 # Statements that one dialect needs and another cannot use, by database, each with its reason.
 OWN = {

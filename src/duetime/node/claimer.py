@@ -30,13 +30,17 @@ __all__ = ["Claimer"]
 
 _SHARE = 20  # a sweep may take one part in so many of the time
 _LONGEST = 30 * MICROS  # between two sweeps: a call may have been slow because we stood still
-_SPIKE_LOOK = MICROS // 4  # how often the coming seconds are looked at
+_SPIKE_LOOK = MICROS // 2  # how often the coming seconds are looked at
 _SAMPLE = 4096  # events of one shard that such a look reads at most
 _SUSPECTS = 64  # events that may have killed a node, held at once; after a second death: 1
 _MANY = 1_000_000
 _PUT_BACK = MICROS // 10  # a clock that shows so much less (µs) than before was put back
 _GAP = MICROS // 500  # shortest time between two steps, however much room workers make
-_ASIDE = MICROS // 2  # how often parked events and suspects are looked for
+_ASIDE = MICROS // 2  # how often parked events are looked for, and suspects half as often
+_GLANCE = 64  # events that one look at several slow kinds reads at most
+_HELP = MICROS  # how often the shards of others are looked at
+_UNSERVED = MICROS // 4  # what is so much (µs) overdue in them may be claimed by anyone
+_FORGET = 0.9  # of how long a slow claim took, at each later one
 
 
 class Claimer:
@@ -71,7 +75,8 @@ class Claimer:
         self._settings = settings
         self._tick = int(settings.tick * MICROS)
         self._poll = int(settings.poll * MICROS)
-        self._lead = int(settings.lead * MICROS)
+        self._least_lead = self._lead = int(settings.lead * MICROS)
+        self._slowness = 0.0  # how long (µs) claims take at worst, the newest ones counting most
         self._lead_max = int(settings.lead_max * MICROS)
         self._batch = settings.claim_batch
         self._numbers = count(1)  # next() is one step even with several threads
@@ -82,6 +87,8 @@ class Claimer:
         self._rate = 0.05  # claims per µs, measured
         self._sweep_at = 0
         self._aside_at = 0
+        self._suspects_at = 0
+        self._help_at = 0
         self._spike_at = 0
         self._spike_shard = 0
         self._next_tick = 0
@@ -114,6 +121,7 @@ class Claimer:
         self._lows = {}
         self._sweep_at = 0
         self._aside_at = 0
+        self._suspects_at = 0
         self.wake()
 
     def hold(self, number: int, rows: list[Row]) -> None:
@@ -167,14 +175,15 @@ class Claimer:
         narrow = [lane for lane in self._lanes.all() if self._is_narrow(lane, now)]
         if now >= self._aside_at:
             self._claim_aside(now)
+        if now >= self._help_at and not self._behind:
+            self._help(now, room, narrow)
         if not self._keeper.shards:
             return now + self._poll  # there are more nodes than shards; parked events are anyone's
         if self._behind:
             self._catch_up(now, room, narrow)
             if now >= self._next_tick:
                 self._next_tick = now + self._tick
-                for lane in narrow:
-                    self._claim_narrow(lane, now, now + self._lead)
+                self._claim_each(narrow, now, now + self._lead)
             return now
         again = self._claim_near(now, room, narrow)
         if now >= self._spike_at:
@@ -204,8 +213,7 @@ class Claimer:
             self._claim(shards, seen[0].due_at, high, most, Kinds(None, without))
         if not self._behind:
             self._lows.update((s, high + 1) for s in shards)
-        for lane in narrow:
-            self._claim_narrow(lane, now, high)
+        self._claim_each(narrow, now, high)
         if due or self._behind:
             return self._next_tick
         soonest = seen[0].due_at - self._lead if seen else now + self._poll
@@ -243,23 +251,70 @@ class Claimer:
             lane.low = 0
         return True
 
-    def _claim_narrow(self, lane: Lane, now: int, high: int) -> None:
-        """Claim as many events of one kind as can start within the lead."""
+    def _claim_each(self, narrow: list[Lane], now: int, high: int) -> None:
+        """Claim as many events of each of these kinds as can start within the lead.
+
+        One look for all of them: a node that idles asks no more, however many kinds are slow.
+        """
+        able = [lane for lane in narrow if lane.room(now, self._lead) > 0]
+        self.hungry |= len(able) < len(narrow)
+        if not able:
+            return
+        most = _GLANCE if len(able) > 1 else 1
+        kinds = Kinds(tuple(lane.kind for lane in able))
+        found = self._store.peek(self._keeper.shards, 0, high, most, kinds)
+        first = {due.kind: due.due_at for due in reversed(found)}
+        for lane in able:
+            # Those of other kinds may have filled the look.
+            least = 0 if len(found) >= most > 1 else None
+            self._claim_narrow(lane, now, first.get(lane.kind, least), high)
+
+    def _claim_narrow(self, lane: Lane, now: int, low: int | None, high: int) -> None:
+        """Claim what there is of one kind from `low` on (None: nothing is there)."""
         left = self._settings.max_held - self._lanes.held()
         room = min(lane.room(now, self._lead), self._batch, left)
-        if room <= 0 or lane.low is None:
+        if room <= 0:
             self.hungry = True
             return
-        only = Kinds((lane.kind,))
-        shards = self._keeper.shards
-        found = self._store.peek(shards, 0, high, 1, only)
         rows: list[Row] = []
-        if found:
-            first = self._turn(shards)
-            rows = self._claim(first, found[0].due_at, high, room, only)
+        if low is not None:
+            first = self._turn(self._keeper.shards)
+            rows = self._claim(first, low, high, room, Kinds((lane.kind,)))
             self.hungry |= len(rows) >= room
         if len(rows) < room and lane.room(now, self._lead) >= self._batch:
             lane.low = None  # caught up and fast again: the wide claim covers it
+
+    # --- shards of others ------------------------------------------------------------------------
+
+    def _help(self, now: int, room: int, narrow: list[Lane]) -> None:
+        """Claim what is overdue in the shards of others.
+
+        Their node may have died a moment ago, or its claimer have stood still while another
+        process beats for it. Where it is only busy, a claim is exclusive all the same.
+        """
+        self._help_at = now + _HELP
+        mine = set(self._keeper.shards)
+        others = tuple(shard for shard in range(self._store.shards) if shard not in mine)
+        slow = [lane for lane in narrow if lane.room(now, self._lead) > 0]
+        kinds = tuple(lane.kind for lane in self._lanes.all() if lane not in narrow)
+        # Only kinds that are known here: what is not is left to those who know it.
+        known = Kinds((*kinds, *(lane.kind for lane in slow)))
+        high = now - _UNSERVED
+        if not others or not known.only or not self._fence.is_open(self._clock.boot()):
+            return
+        found = self._store.peek(others, 0, high, _GLANCE, known)
+        if not found:
+            return
+        seen, low, shards = {due.kind for due in found}, found[0].due_at, self._turn(others)
+        taken: list[Row] = []
+        if not seen.isdisjoint(kinds):
+            taken += self._claim(shards, low, high, min(self._batch, room), Kinds(kinds))
+        for lane in slow:
+            if lane.kind in seen:
+                most = min(lane.room(now, self._lead), self._batch)
+                taken += self._claim(shards, low, high, most, Kinds((lane.kind,)))
+        if taken:
+            self._help_at = now  # there may be more
 
     def _turn(self, shards: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shards, beginning with another one each time, so that none starves."""
@@ -285,8 +340,12 @@ class Claimer:
         if found:
             kind = found[0].kind  # one at a time: each has its own room
             self._claim((PARKING,), 0, high, min(self._batch, rooms[kind]), Kinds((kind,)))
+        suspects: list[Due] = []
+        if now >= self._suspects_at:
+            suspects = self._store.peek((*shards, PARKING), 0, high, 1, able, (1, _MANY))
+            self._suspects_at = now if suspects else now + 2 * _ASIDE
         # What is parked is left to a node that knows it: others would take and park it for ever.
-        for places, kinds in ((shards, able), ((PARKING,), known)):
+        for places, kinds in ((shards, able), ((PARKING,), known)) if suspects else ():
             if self._claim_suspects(places, high, kinds):
                 self._aside_at = now
                 return
@@ -356,13 +415,22 @@ class Claimer:
         number = self.next_number()
         if not number >> 32:
             return []  # this node has just left the roll: a number without owner is anyone's
+        began = self._clock.boot()
         try:
             rows = self._store.claim(number, shards, low, high, limit, kinds, crashes)
         except AnswerLost:
             self._unsure.append((number, shards, low, high, kinds, crashes))
             raise
+        finally:
+            self._adapt(self._clock.boot() - began)
         self._keep(number, rows)
         return rows
+
+    def _adapt(self, took: int) -> None:
+        """Lead by as much more as claims are slow: what is claimed must arrive before it is due."""
+        self._slowness = max(took, _FORGET * self._slowness)
+        lead = self._least_lead + int(max(0.0, self._slowness - self._least_lead / 2))
+        self._lead = min(lead, max(self._lead_max, self._least_lead))
 
     def _ask_again(self) -> None:
         """Read back claims whose answer was lost: their rows may be ours."""

@@ -30,6 +30,7 @@ __all__ = ["Keeper", "divide"]
 
 _SHARE = 20  # a sweep may take one part in so many of the time
 _SET = MICROS // 10  # a clock that moves by more (µs) from beat to beat was set
+_MEASURE = 5 * MICROS  # how often the store's clock is read by itself
 _LONGEST = 30 * MICROS  # between two sweeps: a call may have been slow because we stood still
 
 
@@ -75,6 +76,7 @@ class Keeper:
         self._suspects: dict[int, int] = {}  # number → until when its events may have been running
         self._roll: Roll | None = None
         self._is_measured = False  # whether the store's clock was ever read
+        self._measure_at = 0  # boot time
         self._sweep_at = 0
         self._lost_since = 0
         self.id = new_id()
@@ -120,7 +122,7 @@ class Keeper:
         except StoreError as error:
             self._tell(error)
             return False
-        self._measure()
+        self._measure(roll.now, sent)
         if roll.number == 0:
             # The others held us for dead and may have freed our claims: whatever we hold and
             # have not begun is theirs. Under a new number nothing of the old life can settle.
@@ -139,9 +141,15 @@ class Keeper:
         self._roll = roll
         return True
 
-    def _measure(self) -> None:
-        """Read the store's clock by itself: a beat takes a commit, and so tells it less exactly."""
-        sent = self._clock.boot()
+    def _measure(self, told: int, sent: int) -> None:
+        """Read the store's clock by itself now and then: a beat takes a commit, and so tells it
+        less exactly. But it shows a clock that was set, and then that is read at once.
+        """
+        boot, offset = self._clock.boot(), self._clock.offset
+        fits = told - boot <= offset <= told - sent
+        if self._is_measured and fits and boot < self._measure_at:
+            return
+        sent = boot
         try:
             now = self._store.time()
         except StoreError as error:
@@ -152,6 +160,7 @@ class Keeper:
                 self._sweep_at = 0
                 self.clock_set()
             self._is_measured = True
+            self._measure_at = sent + _MEASURE
 
     def _look(self, now: int) -> None:
         """Note whose counters moved, and divide the shards among the living."""

@@ -261,10 +261,11 @@ class Store(Protocol):
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
         """Return the soonest unclaimed events, low ≤ due_at ≤ high, at most `limit`, in order.
 
-        Only of these kinds, and only those that never crashed: what a plain claim would take.
+        Only of these kinds, and only those that crashed so often: what such a claim would take.
         """
 
     def claim(

@@ -143,14 +143,15 @@ class MemoryStore:
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
-        """Return the soonest events that a plain claim would take; see the contract."""
+        """Return the soonest events that such a claim would take; see the contract."""
         with self._lock:
             by_shard = [self._between(shard, low, high) for shard in shards]
             soonest = (
                 Due(row[0], row[4])
                 for row in merge(*by_shard, key=_order)
-                if not row[9] and _wanted(row, kinds, (0, 0))
+                if not row[9] and _wanted(row, kinds, crashes)
             )
             return list(islice(soonest, max(limit, 0)))
 

@@ -129,9 +129,10 @@ class FaultyStore:
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
         """Peek, or fail as planned."""
-        return self._read("peek", lambda: self.inner.peek(shards, low, high, limit, kinds))
+        return self._read("peek", lambda: self.inner.peek(shards, low, high, limit, kinds, crashes))
 
     def claim(
         self,

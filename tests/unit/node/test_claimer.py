@@ -13,7 +13,7 @@ from duetime.event import Row
 from duetime.testing.faulty_store import Fault
 from tests.unit.node.stand import MS, NOW, Stand, claims_until, ready, replace, row, rows
 
-LEAD, TICK, POLL = 50 * MS, 25 * MS, 50 * MS
+LEAD, TICK, POLL = 50 * MS, 25 * MS, 70 * MS
 
 
 def calls_of(stand: Stand, call: str, do: Callable[[], object]) -> int:

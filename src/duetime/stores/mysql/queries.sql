@@ -338,8 +338,9 @@ UPDATE {prefix}nodes SET counter = counter + 1, info = %(info)s
 WHERE number = %(number)s AND id = %(node)s;
 
 -- name: members
--- The whole roll and the highest number, in one statement: it sees one moment.
-SELECT m.value, n.number, n.id, n.counter, n.info
+-- The whole roll, the highest number and the clock, in one statement: it sees one moment.
+SELECT m.value, CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED),
+       n.number, n.id, n.counter, n.info
 FROM {prefix}meta AS m LEFT JOIN {prefix}nodes AS n ON n.number > 0
 WHERE m.name = x'697373756564' ORDER BY n.number;
 

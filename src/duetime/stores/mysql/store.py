@@ -216,9 +216,10 @@ class MysqlStore:
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
-        """Return the soonest events that a plain claim would take; see the contract."""
-        wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, (0, 0))
+        """Return the soonest events that such a claim would take; see the contract."""
+        wanted = claiming.Wanted(self._sql, 0, shards, low, high, kinds, crashes)
         return self._database.run(lambda db: wanted.peek(db, limit))
 
     def claim(
@@ -296,10 +297,10 @@ class MysqlStore:
         roll = db.rows(self._sql["members"])
         members = [
             Member(each, name.decode(), counter, said)
-            for _, each, name, counter, said in roll
+            for _, _, each, name, counter, said in roll
             if each is not None
         ]
-        return Roll(self._now(db), number, roll[0][0], members)
+        return Roll(int(roll[0][1]), number, roll[0][0], members)
 
     def strike(self, number: int, counter: int | None) -> bool:
         """Take a node off the roll; see the contract."""

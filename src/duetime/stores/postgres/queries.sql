@@ -217,7 +217,7 @@ FROM unnest(%(shards)s::smallint[]) AS s(shard)
      CROSS JOIN LATERAL (
          SELECT i.due_at, i.kind FROM {prefix}events i
          WHERE i.shard = s.shard AND i.due_at BETWEEN %(low)s::bigint AND %(high)s::bigint
-           AND i.claim = 0 AND i.crashes = 0
+           AND i.claim = 0 AND i.crashes BETWEEN %(least)s::int AND %(most)s::int
            AND (%(only)s::text[] IS NULL OR i.kind = ANY(%(only)s::text[]))
            AND i.kind <> ALL(%(without)s::text[])
          ORDER BY i.due_at LIMIT %(limit)s::bigint) e
@@ -368,8 +368,10 @@ UPDATE {prefix}nodes SET counter = counter + 1, info = %(info)s
 WHERE number = %(number)s AND id = %(node)s;
 
 -- name: members
--- The whole roll, a handful of rows; one without a node when it is empty.
-SELECT m.value, n.number, n.id, n.counter, n.info
+-- The whole roll, a handful of rows; one without a node when it is empty. With the clock: one
+-- round trip less per beat.
+SELECT m.value, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+       n.number, n.id, n.counter, n.info
 FROM {prefix}meta m LEFT JOIN {prefix}nodes n ON true
 WHERE m.name = 'issued' ORDER BY n.number;
 

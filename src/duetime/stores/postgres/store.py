@@ -190,9 +190,11 @@ class PostgresStore:
         high: int,
         limit: int,
         kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
-        """Return the soonest events that a plain claim would take; see the contract."""
-        wanted = claiming.Wanted(self._sql, 0, shards, low, high, max(limit, 0), kinds)
+        """Return the soonest events that such a claim would take; see the contract."""
+        limit = max(limit, 0)
+        wanted = claiming.Wanted(self._sql, 0, shards, low, high, limit, kinds, crashes)
         return self._database.run(wanted.peek)
 
     def claim(
@@ -237,8 +239,8 @@ class PostgresStore:
         elif not db.execute(self._sql["beat"], beating):
             number = 0
         roll = db.rows(self._sql["members"])
-        members = [Member(*member) for _, *member in roll if member[0] is not None]
-        return Roll(self._now(db), number, roll[0][0], members)
+        members = [Member(*member) for _, _, *member in roll if member[0] is not None]
+        return Roll(roll[0][1], number, roll[0][0], members)
 
     def strike(self, number: int, counter: int | None) -> bool:
         """Take a node off the roll; see the contract."""

@@ -233,6 +233,15 @@ class Claiming:
         ]
         assert shown == [expected.replace(" ", "") for _, expected in KINDS]
 
+    def test_peek_shows_those_that_crashed_so_often(self, store: Store) -> None:
+        """Peek shows events by how often they crashed, as a claim takes them."""
+        store.insert([row(T + i, shard=i % 2, kind=f"c{i}", crashes=i) for i in range(4)])
+        shown = [
+            "".join(due.kind for due in store.peek([0, 1], 0, T + 9, limit, ALL_KINDS, crashes))
+            for limit, crashes in [(9, (1, 2)), (1, (2, 1_000_000)), (9, (0, 0)), (9, (4, 9))]
+        ]
+        assert shown == ["c1c2", "c2", "c0", ""]
+
     def test_peek_changes_nothing(self, store: Store) -> None:
         """What was peeked at can be cancelled and claimed as before."""
         rows = [row(), row()]

@@ -68,7 +68,7 @@ faults: $(READY) servers  ## every fault in full size on real servers (ARGS="--f
 sim: $(READY)  ## the simulation: make sim, or make sim SEED=4711 to replay one world
 	$(PY) -m duetime.testing.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: $(READY)  ## all benchmarks, for real (ARGS="--help" shows options)
+bench: $(READY) servers  ## all benchmarks, for real, beside other schedulers (ARGS="--help" shows options)
 	$(PY) -m benchmarks $(ARGS)
 
 format: $(READY)  ## let ruff format and repair what it can

@@ -7,51 +7,69 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.load import SECOND, now, rows
-from benchmarks.raw import RawSqlite
-from benchmarks.stand import Figures, Stand
+from benchmarks.databases import Database
+from benchmarks.load import HOUR, SECOND, now, rows
+from benchmarks.raw import coalesced, rate
+from benchmarks.stand import Entry, Figures, Stand
 from duetime import Answer, Scheduler
 from duetime.event import Row, id_of
 
 __all__ = ["run"]
 
-_HOUR = 3600
-
 
 def run(stand: Stand) -> None:
     """Cancel from 1 and 64 threads and in one call; beside: bare deletes by place."""
-    raw = stand.raw()
-    for name, callers, batch, count in (
-        ("1 thread", 1, 1, stand.size(2_000, 50)),
-        ("64 threads", 64, 64, stand.size(12_800, 128)),
-        ("in bulk", 0, 1000, stand.size(100_000, 500)),
+    for name, callers, count in (
+        ("1 thread", 1, stand.count(50, 2_000)),
+        ("64 threads", 64, stand.count(128, 12_800)),
+        ("in bulk", 0, stand.count(500, 100_000)),
     ):
-        fill = partial(_fill, raw, count)
-        engine = partial(_engine, stand, raw, fill, callers)
-        limit = partial(_limit, raw, fill, batch)
-        share = f"one transaction for every {batch} rows"
-        stand.compare(f"cancel {name}", "events/s", engine, limit, events=count, beside=share)
-    raw.close()
+        entries = []
+        for database in stand.databases:
+            fill = partial(_fill, stand, database, count)
+            entries += [
+                Entry(
+                    f"cancel {name}",
+                    "duetime",
+                    database.store,
+                    partial(_engine, database, fill, callers),
+                    {"events": count, "outcome": "all cancelled"},
+                ),
+                Entry("", "limit", database.store, partial(_limit, database, fill, callers)),
+            ]
+        stand.compare(f"cancel {name}", "events/s", entries)
 
 
-def _fill(raw: RawSqlite, count: int) -> list[Row]:
+def _fill(stand: Stand, database: Database, count: int) -> list[Row]:
+    waiting = rows(count, now() + HOUR, 60 * SECOND, seed=stand.seed)
+    raw = database.raw()
     raw.clear()
-    waiting = rows(count, now() + _HOUR * SECOND, 60 * SECOND)
-    raw.insert(waiting, 1000)
+    rate(raw.insert, waiting, 1000)
+    raw.settled()
+    raw.close()
     return waiting
 
 
-def _engine(stand: Stand, raw: RawSqlite, fill: Callable[[], list[Row]], callers: int) -> Figures:
+def _engine(database: Database, fill: Callable[[], list[Row]], callers: int) -> Figures:
     ids = [id_of(row) for row in fill()]
-    with stand.scheduler() as scheduler:
-        scheduler.get(ids[0])  # opens the file
+    with database.scheduler() as scheduler:
+        scheduler.get("-")  # opens the store
         took = _threads(scheduler, ids, callers) if callers else _bulk(scheduler, ids)
+    raw = database.connect()
     assert raw.count() == 0
+    raw.close()
     return {"": len(ids) / took}
 
 
-def _limit(raw: RawSqlite, fill: Callable[[], list[Row]], batch: int) -> Figures:
-    return {"": raw.delete(fill(), batch)}
+def _limit(database: Database, fill: Callable[[], list[Row]], callers: int) -> Figures:
+    waiting = fill()
+    raw = database.connect()
+    if callers > 1:
+        found = coalesced(raw.delete, waiting, callers, 60)
+    else:
+        found = rate(raw.delete, waiting, callers or 1000)
+    raw.close()
+    return {"": found}
 
 
 def _bulk(scheduler: Scheduler, ids: list[str]) -> float:

@@ -7,14 +7,16 @@ import time
 from functools import partial
 from typing import cast
 
-from benchmarks.load import KIND, PATIENCE, SECOND, now, rows
-from benchmarks.stand import Figures, Stand
+from benchmarks.load import KIND, SECOND, now, rows
+from benchmarks.stand import Entry, Figures, Stand
 from duetime import Event, Scheduler
 from duetime.event import CLAIM, Row
 from duetime.stores.contract import Settled, Settlement
 from duetime.stores.memory import MemoryStore
 
 __all__ = ["run"]
+
+_PATIENCE = 60.0  # s
 
 
 class _Forgetful(MemoryStore):
@@ -27,16 +29,16 @@ class _Forgetful(MemoryStore):
 
 def run(stand: Stand) -> None:
     """Hand over to a sync and to a batch handler; beside: a loop that makes events and calls."""
-    count = stand.size(300_000, 2_000)
+    count = stand.count(2_000, 300_000)
+    entries = []
     for mode in ("sync", "batch"):
-        batch = mode == "batch"
-        stand.compare(
-            f"handover {mode}",
-            "events/s",
-            partial(_engine, count, batch=batch),
-            partial(_loop, count, batch=batch),
-            events=count,
-        )
+        name, batch = f"handover {mode}", mode == "batch"
+        engine = partial(_engine, count, batch=batch)
+        entries += [
+            Entry(name, "duetime", "none", engine, {"events": count}),
+            Entry(name, "limit", "none", partial(_loop, count, batch=batch)),
+        ]
+    stand.compare("handover", "events/s", entries)
 
 
 def _engine(count: int, *, batch: bool) -> Figures:
@@ -61,7 +63,7 @@ def _engine(count: int, *, batch: bool) -> Figures:
             held = sorted(_claimed(row, number) for row in due[start : start + 1000])
             node.claimer.hold(number, held)
         assert now() < instant
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + _PATIENCE
         while left > 0 and time.monotonic() < deadline:
             ended.wait(0.002)
             left = count - scheduler.tally.fired

@@ -8,7 +8,7 @@ import time
 from statistics import median
 
 from benchmarks.result import ROOT
-from benchmarks.stand import Figures, Stand
+from benchmarks.stand import Entry, Figures, Stand
 
 __all__ = ["run"]
 
@@ -17,7 +17,7 @@ _TURNS = 5
 
 def run(stand: Stand) -> None:
     """Start interpreters that import nothing, and the package; the difference is the figure."""
-    turns = stand.size(_TURNS, 1)
+    turns = stand.count(1, _TURNS)
 
     def above() -> Figures:
         pairs = [(_start("pass"), _start("import duetime")) for _ in range(turns)]
@@ -26,7 +26,12 @@ def run(stand: Stand) -> None:
     def bare() -> Figures:
         return {"": median(_start("pass") for _ in range(turns))}
 
-    stand.compare("imports", "ms", above, bare, beside="an interpreter that imports nothing")
+    kept = {"limit": "an interpreter that imports nothing"}
+    entries = [
+        Entry("imports", "duetime", "none", above, kept),
+        Entry("imports", "limit", "none", bare),
+    ]
+    stand.compare("imports", "ms", entries)
 
 
 def _start(program: str) -> float:

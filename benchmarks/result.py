@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -91,10 +90,7 @@ def python() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what does the work."""
-    found = {name: version(name) for name in ("duetime", "apsw", "msgspec")}
-    if "apsw" in sys.modules:
-        found["sqlite"] = sys.modules["apsw"].sqlite_lib_version()
-    return found
+    return {name: version(name) for name in ("duetime", "apsw", "msgspec", "pymysql", "psycopg")}
 
 
 def commit() -> str:

@@ -1,78 +1,121 @@
-"""Many events at one instant: when the first and the last are fired, and when all are settled."""
+"""Many events at one instant: when the last is fired and settled, and what others suffer."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 
-from benchmarks.load import KIND, SECOND, Watch, now, rows
-from benchmarks.raw import RawSqlite
-from benchmarks.stand import Figures, Stand
+from benchmarks.databases import NAMESPACE, Database
+from benchmarks.load import SECOND, TRICKLE, now, rows
+from benchmarks.nodes import running
+from benchmarks.raw import Bounds, Raw
+from benchmarks.stand import Entry, Figures, Size, Stand
+from benchmarks.worker import Spec
 from duetime import Event
 from duetime.event import Row
 
 __all__ = ["run"]
 
+_TRICKLE_RATE = 200  # events/s of another kind, from 2 s before the instant to 2 s after it
+_AROUND = Size(0.3, 2)
+_AHEAD = Size(1.5, 3.5)  # s to fill the table and to look ahead, beside what grows with the number
+
 
 def run(stand: Stand) -> None:
-    """Fire 15,000 and 100,000 events of one instant; beside: a loop over rows held in memory."""
-    raw = stand.raw()
-    for count in (stand.size(15_000, 200), stand.size(100_000, 400)):
-        ahead = stand.seconds(4) + 1
+    """Fire 15,000 to 300,000 events of one instant; beside: a loop over rows in memory."""
+    sizes = (200, 600) if stand.quick else (15_000, 100_000, 300_000)
+    for count in sizes:
+        entries = []
+        for database in stand.databases:
+            settings = {"events": count, "max_held": max(100_000, count + 10_000)}
+            engine = partial(_engine, stand, database, count, settings["max_held"])
+            limit = partial(_limit, stand, database, count)
+            entries += [
+                Entry(f"spike {count:,}", "duetime", database.store, engine, settings),
+                Entry(f"spike {count:,}", "limit", database.store, limit),
+            ]
+        units = dict.fromkeys(
+            ("first fired", "last fired", "settled", "trickle p99", "trickle max"), "ms"
+        )
+        stand.compare(f"spike of {count:,}", {**units, "settle rate": "events/s"}, entries)
 
-        engine = partial(_engine, stand, raw, ahead, count)
-        limit = partial(_limit, raw, count)
-        stand.compare(f"spike {count:,}", "ms", engine, limit, events=count)
-    raw.close()
 
-
-def _engine(stand: Stand, raw: RawSqlite, ahead: float, count: int) -> Figures:
+def _kept(stand: Stand, database: Database, count: int) -> Raw:
+    raw = database.raw()
     raw.clear()
-    instant = now() + int((ahead + count / 100_000) * SECOND)
-    raw.insert(rows(count, instant, 0), 1000)
-    return _spike(stand, instant, count)
+    raw.keep(rows(count, 0, 0, seed=stand.seed))
+    return raw
 
 
-def _limit(raw: RawSqlite, count: int) -> Figures:
-    raw.clear()
-    raw.insert(rows(count, now() - SECOND, 0), 1000)
-    claims = list(raw.claims(now(), count))
+def _engine(stand: Stand, database: Database, count: int, held: int) -> Figures:
+    raw = _kept(stand, database, count)
+    around = stand.size(_AROUND)
+    trickle = int(_TRICKLE_RATE * 2 * around)
+    spec = Spec(database.store, database.url, NAMESPACE, "note", settings={"max_held": held})
+    with running(spec) as node:
+        node.ready()
+        instant = now() + int((stand.size(_AHEAD) + count / 40_000) * SECOND)
+        raw.refill(instant=instant)
+        raw.insert(
+            rows(
+                trickle,
+                instant - int(around * SECOND),
+                int(2 * around * SECOND),
+                kind=TRICKLE,
+                seed=stand.seed,
+            )
+        )
+        raw.settled()
+        raw.close()
+        assert now() < instant - int(around * SECOND), "filling took too long"
+        node.go()
+        node.settled(count + trickle)
+        noted = node.end()[0]
+    assert noted["count"] == count
+    settled = noted["settled_late"]
+    last = (noted["last"] - instant) / 1e3
+    return {
+        "first fired": noted["late"]["earliest"],
+        "last fired": last,
+        "settled": settled,
+        "settle rate": count / (settled / 1e3),
+        "trickle p99": noted["trickle"]["p99"],
+        "trickle max": noted["trickle"]["max"],
+    }
+
+
+def _limit(stand: Stand, database: Database, count: int) -> Figures:
+    """Hand rows from memory to the same handler, then delete them by range."""
+    raw = _kept(stand, database, count)
+    instant = now() - SECOND
+    raw.refill(instant=instant)
+    raw.settled()
+    claims = []
+    for shard in range(raw.shards):
+        bounds = Bounds(shard, instant - 10, instant + 10, 1 << 32 | shard + 1)
+        claims.append((raw.claim(bounds), bounds))
     began = time.perf_counter()
     last = _loop([row for held, _ in claims for row in held])
+    fired = time.perf_counter()
     for _, bounds in claims:
         raw.settle(bounds)
-    return {"last fired": last, "settled": (time.perf_counter() - began) * 1e3}
-
-
-def _spike(stand: Stand, instant: int, count: int) -> Figures:
-    watch = Watch(count)
-    fired: list[int] = []
-    note, clock = fired.append, time.time_ns
-    with stand.scheduler(observers=[watch]) as scheduler:
-
-        @scheduler.on(KIND)
-        def handler(event: Event) -> None:
-            note(clock())
-
-        scheduler.start()
-        watch.wait()
-        settled = now()
-    assert len(fired) == count
+    ended = time.perf_counter()
+    raw.close()
     return {
-        "first fired": (min(fired) // 1000 - instant) / 1e3,
-        "last fired": (max(fired) // 1000 - instant) / 1e3,
-        "settled": (settled - instant) / 1e3,
+        "last fired": last,
+        "settled": (ended - began) * 1e3,
+        "settle rate": count / (ended - fired),
     }
 
 
 def _loop(held: list[Row]) -> float:
-    fired: list[int] = []
-    note, clock = fired.append, time.time_ns
+    late: list[int] = []
+    note, clock = late.append, time.time_ns
 
     def handler(event: Event) -> None:
-        note(clock())
+        note(clock() // 1000 - event.row[0])
 
     began = clock()
     for row in held:
         handler(Event(row))
-    return (fired[-1] - began) / 1e6
+    return (clock() - began) / 1e6

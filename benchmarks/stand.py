@@ -1,130 +1,221 @@
-"""Where everything is measured: one file, one set of sizes, engine and limit in turn."""
+"""Where everything is measured: the databases, the sizes, and all contenders in turn."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import apsw
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmarks import result
-from benchmarks.raw import RawSqlite
+from benchmarks.contestants import Peer
+from benchmarks.databases import Database
 from benchmarks.result import Result
-from duetime import Scheduler
-from duetime.config import parse_store
 
-__all__ = ["NAMESPACE", "Figures", "Stand", "line", "number"]
+__all__ = ["Entry", "Figures", "Size", "Stand", "line", "number"]
 
 Figures = Mapping[str, float]  # by the end of the result's name; "" where there is only one
-NAMESPACE = "bench"
+LIMIT = "limit"
+
+
+class Size(NamedTuple):
+    """How much: in the tests, in an ordinary run, and with --full."""
+
+    quick: float
+    plain: float
+    full: float | None = None
+
+
+class Entry(NamedTuple):
+    """One contender: what it is measured as, and how it is run.
+
+    With the system "limit" the figure stands beside all results of its store with the same name
+    (all of the case, if its name is empty).
+    """
+
+    name: str
+    system: str
+    store: str
+    run: Callable[[], Figures]
+    settings: Mapping[str, Any] = {}
 
 
 class Stand:
-    """Where benchmarks run. `quick` shrinks every size, so that the tests can run them all."""
+    """Where benchmarks run. `level` is "quick", "plain" or "full"."""
 
-    def __init__(self, url: str, *, runs: int = 3, quick: bool = False) -> None:
-        self.url = url
+    def __init__(
+        self,
+        databases: Sequence[Database],
+        systems: Sequence[str] = ("duetime",),
+        *,
+        peers: Sequence[Peer] = (),
+        runs: int = 3,
+        level: str = "plain",
+        seed: int = 4711,
+        known: Callable[[str, str, str], bool] = lambda *_: False,
+        keep: Callable[[list[Result]], None] = lambda _: None,
+    ) -> None:
+        self.databases = [database for database in databases if database.store != "redis"]
+        self._all = {database.store: database for database in databases}
+        self.systems = systems
+        self.peers = [peer for peer in peers if peer.store in self._all]
         self.runs = runs
-        self.quick = quick
+        self.level = level
+        self.seed = seed
         self.results: list[Result] = []
-        self.path = parse_store(url).path
-        self._machine = result.machine()
-        self._python = result.python()
-        self._versions = {**result.versions(), "sqlite": apsw.sqlite_lib_version()}
-        self._commit = result.commit()
+        self.failed: list[str] = []
+        self._known = known
+        self._keep_all = keep
+        self.machine = result.machine()
+        self.python = result.python()
+        self.commit = result.commit()
+        self.versions = result.versions() | self._servers()
 
-    def size(self, full: int, quick: int) -> int:
-        """Return how many: `full`, or `quick` in the tests."""
-        return quick if self.quick else full
+    def _servers(self) -> dict[str, str]:
+        """Return the versions of the databases."""
+        found = {}
+        for database in self.databases:
+            raw = database.raw()
+            found[database.store] = raw.version()
+            raw.close()
+        return found
 
-    def seconds(self, full: float) -> float:
-        """Return how long: `full`, or a moment in the tests."""
-        return min(full, 0.2) if self.quick else full
+    @property
+    def quick(self) -> bool:
+        """Whether this is only to show that all runs."""
+        return self.level == "quick"
 
-    def scheduler(self, **settings: Any) -> Scheduler:
-        """Return a scheduler on the file, with default settings but for those given."""
-        options = {"namespace": NAMESPACE, "stats_every": 0.0, **settings}
-        scheduler = Scheduler(self.url, **options)
-        assert scheduler.store.shards == RawSqlite.shards
-        return scheduler
+    def size(self, of: Size) -> float:
+        """Return how much."""
+        if self.level == "full" and of.full is not None:
+            return of.full
+        return of.quick if self.quick else of.plain
 
-    def raw(self) -> RawSqlite:
-        """Return a bare connection to the same tables."""
-        self.scheduler().close()  # makes the tables
-        return RawSqlite(self.path, f"{NAMESPACE}_events")
+    def count(self, quick: int, plain: int, full: int | None = None) -> int:
+        """Return how many."""
+        return int(self.size(Size(quick, plain, full)))
 
-    def compare(
-        self,
-        name: str,
-        unit: str | Mapping[str, str],
-        engine: Callable[[], Figures],
-        limit: Callable[[], Figures] | None = None,
-        **settings: Any,
-    ) -> None:
-        """Run engine and limit in turn, and keep a result for each figure of the engine.
+    def url_for(self, peer: Peer) -> str:
+        """Return where a peer keeps its jobs."""
+        return self._all[peer.store].url
 
-        `unit` is one for all figures, or one for each.
+    def compare(self, case: str, units: str | Mapping[str, str], entries: Sequence[Entry]) -> None:
+        """Run all in turn, again and again, and keep a result for each figure.
+
+        `units` is one for all figures, or one for each. What fails is told and left out.
         """
-        measured: dict[str, list[float]] = {}
-        limits: dict[str, list[float]] = {}
+        chosen = self._chosen(entries)
+        measured: list[dict[str, list[float]]] = [{} for _ in chosen]
+        began, broken = time.perf_counter(), set[int]()
         for _ in range(self.runs):
-            for values, run in ((measured, engine), (limits, limit)):
+            for index, entry in enumerate(chosen):
+                if index in broken:
+                    continue
                 gc.collect()
-                for key, value in (run() if run else {}).items():
-                    values.setdefault(key, []).append(value)
-        for key, found in measured.items():
-            full = f"{name} {key}".rstrip()
-            of = unit if isinstance(unit, str) else unit[key]
-            self._keep(full, of, found, limits.get(key), settings)
+                try:
+                    figures = entry.run()
+                except Exception:  # noqa: BLE001 - one that fails must not cost the others' figures
+                    broken.add(index)
+                    self.failed.append(f"{entry.name or case}: {entry.system} on {entry.store}")
+                    print(f"{self.failed[-1]} failed", file=sys.stderr)
+                    traceback.print_exc()
+                    continue
+                for key, value in figures.items():
+                    measured[index].setdefault(key, []).append(value)
+        whole = [
+            pair for i, pair in enumerate(zip(chosen, measured, strict=True)) if i not in broken
+        ]
+        limits = {
+            (entry.store, entry.name, key): result.summary(values)[0]
+            for entry, figures in whole
+            if entry.system == LIMIT
+            for key, values in figures.items()
+        }
+        found = [
+            self._result(entry, key, values, units, limits)
+            for entry, figures in whole
+            if entry.system != LIMIT
+            for key, values in figures.items()
+        ]
+        self.results += found
+        for one in found:
+            print(line(one), flush=True)
+        if chosen:
+            print(f"    {case}: {time.perf_counter() - began:.0f} s", flush=True)
+            self._keep_all(found)
 
-    def _keep(
+    def _chosen(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Leave out what is not wanted or known already, and limits that nobody needs."""
+        wanted = [
+            entry
+            for entry in entries
+            if entry.system in self.systems
+            and not self._known(entry.name, entry.system, entry.store)
+        ]
+        ours = {entry.store for entry in wanted if entry.system == "duetime"}
+        return [
+            entry
+            for entry in entries
+            if entry in wanted or (entry.system == LIMIT and entry.store in ours)
+        ]
+
+    def _result(
         self,
-        name: str,
-        unit: str,
+        entry: Entry,
+        key: str,
         values: list[float],
-        limits: list[float] | None,
-        settings: dict[str, Any],
-    ) -> None:
+        units: str | Mapping[str, str],
+        limits: Mapping[tuple[str, str, str], float],
+    ) -> Result:
         value, low, high = result.summary(values)
-        limit = result.summary(limits)[0] if limits else None
-        found = Result(
-            name=name,
-            system="duetime",
-            store=parse_store(self.url).scheme,
+        beside = [(entry.store, name, at) for name in (entry.name, "") for at in (key, "")]
+        limit = None
+        if entry.system == "duetime":
+            limit = next((limits[place] for place in beside if place in limits), None)
+        base = ("duetime", "apsw", "msgspec", "sqlite", entry.store, *_DRIVERS.get(entry.store, ()))
+        versions = {name: self.versions[name] for name in base if name in self.versions}
+        peer = next((peer for peer in self.peers if peer.name == entry.system), None)
+        if peer is not None:
+            server = {entry.store: self.versions[entry.store]} if entry.store in versions else {}
+            versions = {**peer.versions(), **server}
+        return Result(
+            name=f"{entry.name} {key}".rstrip(),
+            system=entry.system,
+            store=entry.store,
             value=value,
-            unit=unit,
+            unit=units if isinstance(units, str) else units[key],
             low=low,
             high=high,
             runs=len(values),
             limit=limit,
             ratio=value / limit if limit else None,
-            machine=self._machine,
-            python=self._python,
-            versions=self._versions,
-            settings=settings,
-            commit=self._commit,
+            machine=self.machine,
+            python=self.python,
+            versions=versions,
+            settings={
+                **(self._all[entry.store].settings() if entry.store in self._all else {}),
+                **entry.settings,
+                "level": self.level,
+                "seed": self.seed,
+            },
+            commit=self.commit,
         )
-        self.results.append(found)
-        print(line(found), flush=True)
 
     def heading(self) -> str:
         """Return what all results of this run share."""
-        where = self._machine
-        used = ", ".join(f"{name} {number}" for name, number in self._versions.items())
+        where = self.machine
+        used = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         return (
             f"{where.cores} x {where.cpu}, {where.memory_gb} GB, {where.system}, "
-            f"load {where.load}\n{self._python}, {used}, commit {self._commit}\n"
-            f"default settings ({self.settings()}), {self.runs} runs, median (least-most); "
+            f"load {where.load}\n{self.python}, {used}, commit {self.commit}\n"
+            f"{self.level} sizes, {self.runs} runs, median (least-most); "
             f"limit: bare statements or a bare timer in the same run\n"
         )
 
-    def settings(self) -> str:
-        """Return the settings that matter most for the figures."""
-        with self.scheduler() as scheduler:
-            chosen = scheduler.settings
-        names = ("synchronous", "shards", "claim_batch", "settle_batch", "workers", "lead")
-        return ", ".join(f"{name} {getattr(chosen, name)}" for name in names)
+
+_DRIVERS = {"mariadb": ("pymysql",), "mysql": ("pymysql",), "postgresql": ("psycopg",)}
 
 
 def line(found: Result) -> str:
@@ -133,7 +224,10 @@ def line(found: Result) -> str:
     beside = ""
     if found.limit is not None and found.ratio is not None:
         beside = f"  limit {number(found.limit)}, ratio {found.ratio:.2f}"
-    return f"{found.name:<34} {number(found.value):>10} {found.unit:<9} {spread:<22}{beside}"
+    who = f"{found.system}/{found.store}"
+    return (
+        f"{found.name:<34} {who:<24} {number(found.value):>9} {found.unit:<8} {spread:<20}{beside}"
+    )
 
 
 def number(value: float) -> str:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks import cancel, drain, handover, imports, lateness, schedule, spike, waiting
+from benchmarks import (
+    cancel,
+    create,
+    drain,
+    growth,
+    handover,
+    imports,
+    lateness,
+    spike,
+    waiting,
+)
 from benchmarks.stand import Stand
 
 __all__ = ["BENCHMARKS"]
 
 BENCHMARKS: dict[str, Callable[[Stand], None]] = {
-    "lateness": lateness.run,
-    "schedule": schedule.run,
+    "create": create.run,
     "drain": drain.run,
+    "lateness": lateness.run,
     "spike": spike.run,
     "cancel": cancel.run,
-    "handover": handover.run,
     "waiting": waiting.run,
+    "growth": growth.run,
+    "handover": handover.run,
     "imports": imports.run,
 }

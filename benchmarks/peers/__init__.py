@@ -1,0 +1,1 @@
+"""Programs that run in the peers' own environments: nothing here imports Duetime."""

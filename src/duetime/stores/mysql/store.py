@@ -371,14 +371,14 @@ class MysqlStore:
             )
         self.shards = self._meta(db, "shards")
 
-    def _versions(self, db: Session) -> list[tuple[int, str]]:
+    def _versions(self, db: Session) -> list[tuple[int, str, str]]:
         try:
             found = db.rows(self._sql["versions"])
         except pymysql.MySQLError as error:
             if error.args[0] == _NO_SUCH_TABLE:
                 return []
             raise
-        return [(number, checksum.decode()) for number, checksum in found]
+        return [(number, checksum.decode(), name.decode()) for number, checksum, name in found]
 
     def _meta(self, db: Session, name: str) -> int:
         return int(db.rows(render(self._sql["read_meta"], name=name))[0][0])

@@ -20,7 +20,7 @@ LOCK TABLE {prefix}version IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: versions
 -- In the order of the files, to be compared one by one.
-SELECT number, checksum FROM {prefix}version ORDER BY number;
+SELECT number, checksum, name FROM {prefix}version ORDER BY number;
 
 -- name: record_version
 -- In the transaction of the step itself: a half-run migration does not exist.

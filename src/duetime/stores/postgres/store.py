@@ -297,10 +297,10 @@ class PostgresStore:
             )
         self.shards = self._meta(db, "shards")
 
-    def _versions(self, db: Session) -> list[tuple[int, str]]:
+    def _versions(self, db: Session) -> list[tuple[int, str, str]]:
         if not db.rows(self._sql["version_exists"])[0][0]:
             return []
-        return [(number, checksum) for number, checksum in db.rows(self._sql["versions"])]
+        return [(*each,) for each in db.rows(self._sql["versions"])]
 
     def _meta(self, db: Session, name: str) -> int:
         return int(db.rows(self._sql["read_meta"], {"name": name})[0][0])

@@ -16,7 +16,7 @@ SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{prefix}vers
 
 -- name: versions
 -- In the order of the files, to be compared one by one.
-SELECT number, checksum FROM {prefix}version ORDER BY number;
+SELECT number, checksum, name FROM {prefix}version ORDER BY number;
 
 -- name: record_version
 -- In the transaction of the step itself: a half-run migration does not exist.

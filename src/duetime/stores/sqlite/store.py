@@ -253,7 +253,7 @@ class SqliteStore:
         self.shards = self._meta(db, "shards")
         self._known = True
 
-    def _versions(self, db: Connection) -> list[tuple[int, str]]:
+    def _versions(self, db: Connection) -> list[tuple[int, str, str]]:
         if db.first(self._sql["version_exists"]) == (0,):
             return []
         return db.rows(self._sql["versions"])

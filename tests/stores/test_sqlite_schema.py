@@ -97,8 +97,8 @@ def test_a_newer_schema_is_refused(store: SqliteStore, path: str, library: str) 
 
 @pytest.mark.parametrize(("name", "suits"), [("note.since0001", True), ("note.since0002", False)])
 def test_a_newer_schema_that_suits_is_used(
-    store: SqliteStore, path: str, library: str, name: str, suits: bool
-) -> None:  # noqa: FBT001 - a parameter
+    store: SqliteStore, path: str, library: str, name: str, *, suits: bool
+) -> None:
     """Tables with a newer step that says it suits this version are used; with another they are not."""
     newer = SqliteStore(path, library=library)
     sql = "ALTER TABLE duetime_events ADD COLUMN note TEXT"

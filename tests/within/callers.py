@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from duetime import AsyncScheduler, Scheduler
 from tests.servers.local import Address
 
-__all__ = ["KINDS", "WAYS", "Caller", "Plain", "address_url", "caller"]
+__all__ = ["KINDS", "WAYS", "Caller", "Django", "Plain", "alchemy_url", "caller", "login"]
 
 
 class Caller(ABC):
@@ -151,45 +151,50 @@ class Django(Caller):
         super().__init__(scheduler)
         from django.db import connections
 
-        self._alias = alias
+        self.alias = alias
         self.within = connections[alias]
-        self._enter()
+        self.enter()
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
         from django.db import transaction
 
-        self._block = transaction.atomic(using=self._alias)
+        self._block = transaction.atomic(using=self.alias)
         self._block.__enter__()
 
     def execute(self, statement: str) -> None:
         with self.within.cursor() as cursor:
             cursor.execute(statement)
 
-    def commit(self) -> None:
+    def leave(self) -> None:
         self._block.__exit__(None, None, None)
-        self._enter()
+
+    def commit(self) -> None:
+        self.leave()
+        self.enter()
 
     def rollback(self) -> None:
         error = RuntimeError("roll back")
         self._block.__exit__(RuntimeError, error, None)
-        self._enter()
+        self.enter()
 
     def savepoint(self) -> Callable[[], None]:
         from django.db import transaction
 
-        name = transaction.savepoint(using=self._alias)
-        return lambda: transaction.savepoint_rollback(name, using=self._alias)
+        name = transaction.savepoint(using=self.alias)
+        return lambda: transaction.savepoint_rollback(name, using=self.alias)
 
     def close(self) -> None:
         self._block.__exit__(RuntimeError, RuntimeError("over"), None)
         self.within.close()
 
 
-def _login(address: Address, database: str) -> dict[str, Any]:
-    return {"host": address.host, "port": address.port, "user": address.user, "database": database}
+def login(address: Address, database: str) -> dict[str, Any]:
+    """Return what a driver needs to get into a database."""
+    name = "dbname" if address.kind == "postgresql" else "database"
+    return {"host": address.host, "port": address.port, "user": address.user, name: database}
 
 
-def _alchemy_url(address: Address, database: str, driver: str) -> URL:
+def alchemy_url(address: Address, database: str, driver: str) -> URL:
     return URL.create(
         driver, address.user, address.password or None, address.host, address.port, database
     )
@@ -222,37 +227,27 @@ def _django(scheduler: Scheduler, address: Address, database: str) -> Caller:
     return Django(scheduler, alias)
 
 
-def address_url(address: Address, database: str) -> str:
-    return address.url(database)
-
-
 def _pymysql(scheduler: Scheduler, address: Address, database: str) -> Caller:
-    return Plain(scheduler, pymysql.connect(**_login(address, database)))
+    return Plain(scheduler, pymysql.connect(**login(address, database)))
 
 
 def _psycopg(scheduler: Scheduler, address: Address, database: str) -> Caller:
-    return Plain(scheduler, psycopg.connect(**_words(address, database)))
+    return Plain(scheduler, psycopg.connect(**login(address, database)))
 
 
 def _psycopg2(scheduler: Scheduler, address: Address, database: str) -> Caller:
-    return Plain(scheduler, psycopg2.connect(**_words(address, database)))
-
-
-def _words(address: Address, database: str) -> dict[str, Any]:
-    words = _login(address, database)
-    words["dbname"] = words.pop("database")
-    return words
+    return Plain(scheduler, psycopg2.connect(**login(address, database)))
 
 
 def _alchemy(driver: str, *, orm: bool = False) -> Callable[[Scheduler, Address, str], Caller]:
     return lambda scheduler, address, database: Alchemy(
-        scheduler, _alchemy_url(address, database, driver), orm=orm
+        scheduler, alchemy_url(address, database, driver), orm=orm
     )
 
 
 def _awaited(driver: str, *, orm: bool = False) -> Callable[[Scheduler, Address, str], Caller]:
     return lambda scheduler, address, database: AsyncAlchemy(
-        scheduler, _alchemy_url(address, database, driver), orm=orm
+        scheduler, alchemy_url(address, database, driver), orm=orm
     )
 
 

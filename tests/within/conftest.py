@@ -22,7 +22,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test on every server that is wanted, and in every way where it names one."""
     if "kind" not in metafunc.fixturenames:
         return
-    kinds = [kind for kind in WAYS if kind in wanted()] or ["mariadb"]
+    only: dict[str, tuple[str, ...]] = getattr(metafunc.module, "ONLY", {})
+    able = only.get(metafunc.function.__name__, tuple(WAYS))
+    kinds = [kind for kind in able if kind in wanted()] or able[:1]
     if "way" in metafunc.fixturenames:
         pairs = [(kind, way) for kind in kinds for way in WAYS[kind]]
         metafunc.parametrize(("kind", "way"), pairs)

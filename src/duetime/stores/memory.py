@@ -120,8 +120,12 @@ class MemoryStore:
         return Answer.RESCHEDULED
 
     def within(self, connection: object) -> Changes:
-        """Refuse: a store in memory shares no transaction."""
-        raise rules.unfit(f"no transaction of a {type(connection).__name__} is shared here.")
+        """Refuse: there is no database whose transaction could be shared."""
+        raise rules.unfit(
+            "events in memory can be part of no transaction, a "
+            f"{type(connection).__name__}'s neither: use a store in a database, such as "
+            "sqlite:///test.db in a test."
+        )
 
     def redrive(self, ids: Sequence[str], due_at: int, note: bytes) -> list[Answer]:
         """Schedule dead events again; see the contract."""

@@ -147,7 +147,7 @@ SELECT CAST(DATABASE() AS BINARY);
 -- name: where_am_i
 -- Asked of the caller's connection: whether its statements commit by themselves, and which server
 -- it is: on another member of a cluster, what it has not committed is seen by itself alone.
-SELECT CONCAT_WS(' ', @@autocommit, @@port, @@hostname);
+SELECT CONCAT_WS(' ', IF(@@autocommit, 1, 0), @@port, @@hostname);
 
 -- name: take_free
 -- In a transaction of the caller's, whatever its isolation: one row by its whole key, so that no

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeVar
 
@@ -127,13 +128,14 @@ def _drain(cluster: Galera, stores: list[MysqlStore], shards: Sequence[tuple[int
         begin.wait(20)
         for tick in count(1):
             number = numbers[member] << 32 | tick
-            got = insist(member, lambda: store.claim(number, shards[member], T, T + 3_000, BATCH))  # noqa: B023 - called at once
+            claim = partial(store.claim, number, shards[member], T, T + 3_000, BATCH)
+            got = insist(member, claim)
             if not got:
                 return
             claimed[member].update(map(id_of, got))
             places = tuple(sorted({one[SHARD] for one in got}))
             whole = Range(number, places, got[0][DUE_AT], got[-1][DUE_AT])
-            went = insist(member, lambda: store.settle(Settlement(ranges=[whole])))  # noqa: B023 - as above
+            went = insist(member, partial(store.settle, Settlement(ranges=[whole])))
             assert went.ranges == len(got)
 
     with ThreadPoolExecutor(MEMBERS) as pool:

@@ -1,4 +1,4 @@
-"""What one member has committed is seen by way of another, and only members that take part are used."""
+"""What one member has committed is seen by way of all, and only those that take part are used."""
 
 from __future__ import annotations
 

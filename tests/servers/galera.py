@@ -145,9 +145,8 @@ class Member(LocalServer):
         assert seqno is not None
         if seqno[1] != "-1":
             return f"{uuid[1]}:{seqno[1]}"
-        command = [*LocalServer._command(self), "--wsrep-recover", "--wsrep-on=ON"]
         done = subprocess.run(
-            [*command, "--innodb-log-file-size=48M", f"--wsrep-provider={provider()}"],
+            [*super()._command(), *self._wsrep(), "--wsrep-recover"],
             capture_output=True,
             check=False,
             user=self._user,

@@ -114,7 +114,7 @@ def _promises(there: Mapping[str, Member]) -> Iterator[Finding]:
 
 
 def _clocks(there: Mapping[str, Member]) -> Iterator[Finding]:
-    """Events never fire early by the clock of the member that their node asks; others may differ."""
+    """An event is never early by the clock of the member that its node asks; others may differ."""
     if len(there) < 2:
         return
     first = max(there, key=lambda place: there[place].ahead[0])

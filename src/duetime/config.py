@@ -25,6 +25,8 @@ __all__ = ["Settings", "StoreUrl", "load", "parse_store", "redact", "trace"]
 PREFIX = "DUETIME_"
 _FILE_LIMIT = 1 << 20  # bytes of a configuration file
 _SECRET_LIMIT = 1 << 12  # bytes of a file that holds one value
+_HIDDEN = "webhook_secrets"  # its value is told in no message
+_SIGNING = re.compile(r"(?:whsec_[A-Za-z0-9+/]{32,86}={0,2}(?: +(?=whsec_)|\Z))*")
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 Share = Annotated[float, Meta(ge=0.001, le=60)]
@@ -87,6 +89,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_horizon: Annotated[float, Meta(ge=1, le=252_460_800_000)] = 3_155_760_000.0
     past: Literal["fire", "reject"] = "fire"  # what becomes of an event due in the past
 
+    # What webhooks are signed with: "whsec_" and 24 to 64 random bytes in base64; several, separated
+    # by spaces, while they are exchanged, the newest first. Shown nowhere.
+    webhook_secrets: str = ""
+
     stats_every: Annotated[float, Meta(ge=0, le=86_400)] = 10.0  # log the counts; 0 = never
     # Passed to sys.setswitchinterval while a node runs, so that a busy handler delays the others
     # less; 0 leaves it as it is.
@@ -102,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Show what differs from the defaults, without a password."""
         parts = (
-            f"{name}={_shown(getattr(self, name))}"
+            f"{name}={'***' if name == _HIDDEN else _shown(getattr(self, name))}"
             for name, rule in _RULES.items()
             if getattr(self, name) != rule.default
         )
@@ -184,6 +190,9 @@ def _checked(name: str, value: Any, where: str) -> Any:
         raise _refuse("config_range", name, f"{where}{name} must be {limits}", value)
     if name == "store":
         parse_store(value)
+    if name == _HIDDEN and not _SIGNING.fullmatch(value):
+        text = f"{where}{name} must be whsec_ and 24 to 64 random bytes in base64, or several"
+        raise _refuse("secret_invalid", name, text, value)
     if name == "namespace" and (not _NAMESPACE.fullmatch(value) or value.startswith("sqlite")):
         rule_text = f"must match {_NAMESPACE.pattern} and not begin with sqlite, which SQLite keeps"
         raise _refuse("prefix_invalid", name, f"{where}{name} {rule_text}", value)
@@ -378,4 +387,5 @@ def _shown(value: Any) -> str:
 
 
 def _refuse(code: str, name: str, text: str, value: Any) -> ConfigError:
-    return ConfigError(f"{text}, not {_shown(value)}.", code=code, field=name)
+    told = "" if name == _HIDDEN else f", not {_shown(value)}"
+    return ConfigError(f"{text}{told}.", code=code, field=name)

@@ -307,6 +307,21 @@ def test_settings_show_no_password() -> None:
         assert CANARY not in repr(config.load(environ={"DUETIME_STORE": url}))
 
 
+def test_settings_show_no_webhook_secret() -> None:
+    """A secret that webhooks are signed with shows neither in a repr nor in what refuses it."""
+    good = f"whsec_{CANARY * 5}"[:50]
+    both = f"{good} {good}"
+    for text in (good, both):
+        settings = config.load(environ={"DUETIME_WEBHOOK_SECRETS": text})
+        assert settings.webhook_secrets == text
+        assert repr(settings) == "Settings(webhook_secrets=***)"
+    bad: list[Any] = [CANARY, good[:30], f"{good} {CANARY}", f"{both},", f"{good}\n", [good]]
+    for value in bad:
+        error = refusal(webhook_secrets=value)
+        assert error.field == "webhook_secrets"
+        assert CANARY not in str(error)
+
+
 def secret_file(text: str, mode: int = 0o600) -> dict[str, str]:
     path = written(text, "store.secret")
     path.chmod(mode)

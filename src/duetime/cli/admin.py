@@ -89,6 +89,7 @@ def config(session: Session) -> int:
     settings, origins = trace(session.config, **session.arguments)
     values = msgspec.to_builtins(settings)
     values["store"] = redact(values["store"])
+    values["webhook_secrets"] = values["webhook_secrets"] and "***"
     if session.output.as_json:
         session.output.document(
             {name: {"value": value, "from": origins[name]} for name, value in values.items()}

@@ -32,6 +32,7 @@ class Multi:
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
         self._selector.register(self._ours, _READ)
+        self._watched: dict[int, int] = {}  # socket: events
         self._asleep = False
         self._free: list[Exchange] = []
         self._by_handle: dict[Any, Exchange] = {}
@@ -115,19 +116,18 @@ class Multi:
 
     def _watch(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """Hear from libcurl which socket it waits for, and for what."""
-        try:
-            known: Any = self._selector.get_key(fd)
-        except KeyError:
-            known = None
+        known = self._watched.get(fd)
         if what == pycurl.POLL_REMOVE:
             if known is not None:
                 self._selector.unregister(fd)
+                del self._watched[fd]
             return
         events = (_READ if what & pycurl.POLL_IN else 0) | (_WRITE if what & pycurl.POLL_OUT else 0)
         if known is None:
             self._selector.register(fd, events)
-        elif known.events != events:
+        elif known != events:
             self._selector.modify(fd, events)
+        self._watched[fd] = events
 
     def _set_timer(self, millis: int) -> None:
         self._due = None if millis < 0 else self._clock.boot() + millis * 1000

@@ -19,7 +19,7 @@ _VARIETY = 8  # different bytes that a random key has at least: 24 with fewer co
 class Secret:
     """A key to sign with: "whsec_" and 24 to 64 random bytes in base64. It shows nowhere."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_mac",)
 
     def __init__(self, text: str) -> None:
         """Read a secret. Raises ConfigError `secret_invalid`, which never holds the value."""
@@ -34,19 +34,22 @@ class Secret:
             raise _refuse(f"it holds {len(key)} bytes; {_FEWEST} to {_MOST} random ones are needed")
         if len(set(key)) < _VARIETY:
             raise _refuse("its bytes are not random")
-        self._key = key
+        # One that has seen the key: it is copied for each message, and no key lies about.
+        self._mac = hmac.new(key, digestmod="sha256")
 
     def signature(self, message: bytes) -> bytes:
         """Return the HMAC-SHA256 of a message: 32 bytes."""
-        return hmac.digest(self._key, message, "sha256")
+        mac = self._mac.copy()
+        mac.update(message)
+        return mac.digest()
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are the same key, in a time that does not depend on the key."""
-        return isinstance(other, Secret) and hmac.compare_digest(self._key, other._key)
+        """Tell whether both are the same key."""
+        return isinstance(other, Secret) and self._mac.digest() == other._mac.digest()
 
     def __hash__(self) -> int:
         """Hash by the key."""
-        return hash(self._key)
+        return hash(self._mac.digest())
 
     def __repr__(self) -> str:
         """Show nothing of the key."""

@@ -24,6 +24,7 @@ __all__ = ["Settler"]
 _PATIENCE = MICROS // 10  # how long done rows wait for the rest of their claim, µs
 _FIRST_PAUSE = MICROS // 50  # after a store that could not be reached; doubles up to:
 _LAST_PAUSE = 2 * MICROS
+_TRIES = 3  # of an outcome that the store cannot take though it answers
 
 
 class _Batch:
@@ -43,19 +44,34 @@ class _Batch:
 class _Part:
     """One settlement to send, and how many rows it should change."""
 
-    __slots__ = ("expected", "fields", "lost", "weight")
+    __slots__ = ("expected", "fields", "lost", "tries", "weight", "weights")
 
-    def __init__(self, field: str, items: Sequence[Any], weight: int) -> None:
+    def __init__(self, field: str, items: Sequence[Any], weights: Sequence[int]) -> None:
         self.fields: dict[str, Sequence[Any]] = {field: items}
-        self.weight = weight
-        self.expected: dict[str, int] = {field: weight}
+        self.weights: dict[str, Sequence[int]] = {field: weights}  # of each item, in rows
+        self.weight = sum(weights)
+        self.expected: dict[str, int] = {field: self.weight}
         self.lost = False  # whether an answer was lost: it may have been written already
+        self.tries = 0  # how often the store met an error of its own over this single outcome
 
     def join(self, other: _Part) -> None:
         """Send the other's rows in the same transaction."""
         self.fields.update(other.fields)
+        self.weights.update(other.weights)
         self.expected.update(other.expected)
         self.weight += other.weight
+
+    def split(self) -> list[_Part]:
+        """Return smaller parts of the same, in the order they must be written; none of a single."""
+        parts = []
+        for field in ("moves", "deaths", "done", "ranges"):
+            items, weights = self.fields.get(field, ()), self.weights.get(field, ())
+            half = -(-len(items) // 2) if len(self.fields) == 1 else len(items)
+            for start in range(0, len(items), max(1, half)):
+                end = start + half
+                parts.append(_Part(field, items[start:end], weights[start:end]))
+                parts[-1].lost = self.lost
+        return parts if len(parts) > 1 else []
 
 
 class Settler:
@@ -130,7 +146,13 @@ class Settler:
         if not self._unsent:
             self._gather(now, flush=flush)
         while self._unsent:
-            if not self._send(self._unsent[0], now):
+            try:
+                written = self._send(self._unsent[0], now)
+            except Exception as error:  # noqa: BLE001 - what it cannot take must not stop the rest
+                if self._isolate(self._unsent.pop(0), error):
+                    continue
+                written = False
+            if not written:
                 self._pause = min(_LAST_PAUSE, max(_FIRST_PAUSE, self._pause * 2))
                 self._next = now + self._pause
                 return self._next
@@ -160,15 +182,15 @@ class Settler:
         for field, items in (("moves", moves), ("deaths", deaths), ("done", single)):
             for start in range(0, len(items), most):
                 some = items[start : start + most]
-                parts.append(_Part(field, some, len(some)))
+                parts.append(_Part(field, some, [1] * len(some)))
         while ranges:
             closing: list[Range] = []
-            weight = 0
-            while ranges and (not closing or weight + ranges[-1][1] <= most):
+            weights: list[int] = []
+            while ranges and (not closing or sum(weights) + ranges[-1][1] <= most):
                 closed, count = ranges.pop()
                 closing.append(closed)
-                weight += count
-            parts.append(_Part("ranges", closing, weight))
+                weights.append(count)
+            parts.append(_Part("ranges", closing, weights))
         for part in parts:
             last = self._unsent[-1] if self._unsent else None
             fits = last is not None and last.weight + part.weight <= most
@@ -245,6 +267,32 @@ class Settler:
             self.settled(crashed)
         if moves:
             self.moved(min(move.due_at for move in moves), now)
+        return True
+
+    def _isolate(self, part: _Part, error: Exception) -> bool:
+        """Split what the store cannot take until one outcome is left; try that last, then let go.
+
+        Its event stays claimed until this node ends, and then runs again: nothing is lost.
+        Returns False when the store is to be left in peace for a moment.
+        """
+        smaller = part.split()
+        if smaller:
+            self._unsent[:0] = smaller
+            return True
+        part.tries += 1
+        if part.tries < _TRIES:
+            self._unsent.append(part)
+            return False
+        ((field, items),) = part.fields.items()
+        rows = [item.row if field in ("moves", "deaths") else item for item in items]
+        known = id_of(rows[0]) if field != "ranges" else None
+        text = f"an outcome cannot be written and is let go ({part.weight} event(s) stay claimed "
+        text += f"until this node ends, and run again then): {type(error).__name__}: {error}"
+        self._tally.errors += 1
+        self._observers.error(ErrorReport(Level.CRITICAL, "settler", text, known, error))
+        crashed = [row for row in rows if field != "ranges" and row[CRASHES]]
+        if crashed:
+            self.settled(crashed)
         return True
 
     def _count(self, part: _Part, stale: dict[str, int]) -> None:

@@ -378,3 +378,96 @@ def test_an_idle_settler_sleeps() -> None:
     desk = Desk()
     assert desk.step() is None
     assert desk.sent == []
+
+
+# --- what the store cannot take ---------------------------------------------------------------------
+
+
+class Choking(Spy):
+    """Raises what no store should, over certain tails."""
+
+    bad: frozenset[int] = frozenset()
+
+    def settle(self, settlement: Settlement) -> Settled:
+        tails = {one[1] for one in settlement.done}
+        tails |= {one.row[1] for one in settlement.moves}
+        if self.bad & tails:
+            raise ZeroDivisionError("over a row")
+        if 99 in self.bad and settlement.ranges:
+            raise ZeroDivisionError("over a range")
+        return super().settle(settlement)
+
+
+def choking(*bad: int) -> Desk:
+    desk = Desk()
+    desk.store = Choking()
+    desk.store.bad = frozenset(bad)
+    desk.settler._store = desk.store
+    return desk
+
+
+def step_until_quiet(desk: Desk) -> None:
+    for _ in range(50):
+        desk.step(later=3_000 * MS)
+        if not desk.settler.waiting():
+            return
+    raise AssertionError("never done")
+
+
+def test_an_outcome_that_cannot_be_written_holds_up_no_other() -> None:
+    """An error of the store's own over one outcome is told; all others are written."""
+    desk = choking(3, 6)
+    held = desk.claim([row(NOW, tail, name=f"n{tail}") for tail in range(1, 10)])
+    desk.settler.report(held[:5], [retry_of(one) for one in held[5:]])
+    desk.step()
+    desk.step(later=25 * MS)
+    desk.step(later=45 * MS)
+    assert desk.left() & {1, 2, 4, 5} == set()  # long before the bad ones are given up
+    assert desk.watch.errors == []
+    step_until_quiet(desk)
+    assert {one[1] for one in desk.store._rows.values() if one[9]} == {3, 6}
+    assert desk.tally.done == 4
+    assert desk.tally.retried == 3
+    told = [(one.level, one.event_id) for one in desk.watch.errors]
+    assert sorted(told) == [(Level.CRITICAL, "n3"), (Level.CRITICAL, "n6")]
+    assert "ZeroDivisionError: over a row" in desk.watch.errors[0].text
+
+
+def test_a_store_that_chokes_for_a_moment_loses_no_outcome() -> None:
+    """An outcome is let go only after several tries, some time apart."""
+    desk = choking(2)
+    held = desk.claim([row(NOW, tail, name=f"n{tail}") for tail in (1, 2)])
+    desk.settler.report(held, [])
+    desk.step()
+    again = desk.step()
+    assert again is not None
+    assert again > desk.now
+    assert isinstance(desk.store, Choking)
+    desk.store.bad = frozenset()
+    step_until_quiet(desk)
+    assert desk.left() == set()
+    assert desk.watch.errors == []
+
+
+def test_a_range_that_cannot_be_written_holds_up_no_other() -> None:
+    """A whole claim that the store cannot settle is let go, and how many events that are is told."""
+    desk = choking(99)
+    held = desk.claim(rows(4))
+    named = desk.claim([row(NOW, 50, name="n")], NUMBER + 1)
+    desk.settler.report([*held, *named], [])
+    step_until_quiet(desk)
+    assert desk.left() == {1, 2, 3, 4}
+    assert "4 event(s) stay claimed" in desk.watch.errors[0].text
+
+
+def test_suspects_are_let_go_with_their_outcome() -> None:
+    """An outcome that cannot be written makes room for the next suspect all the same."""
+    desk = choking(1)
+    gone: list[Row] = []
+    desk.settler.settled = gone.extend
+    desk.store.insert([row(NOW, 1, crashes=1)])
+    [held] = desk.store.claim(NUMBER, (0,), 0, NOW, 9, crashes=(1, 1))
+    desk.settler.expect(NUMBER, [held])
+    desk.settler.report([held], [])
+    step_until_quiet(desk)
+    assert gone == [held]

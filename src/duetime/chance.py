@@ -9,7 +9,7 @@ from typing import Protocol
 
 from duetime.event import TAIL_BITS
 
-__all__ = ["Chance", "SystemChance", "Tails"]
+__all__ = ["Chance", "SystemChance", "Tails", "secret_text"]
 
 _TAILS = 1 << TAIL_BITS
 
@@ -22,6 +22,11 @@ class Chance(Protocol):
 
     def getrandbits(self, k: int, /) -> int:
         """Return a number of k random bits."""
+
+
+def secret_text(size: int) -> str:
+    """Return `size` bytes that nobody can guess, in hex."""
+    return os.urandom(size).hex()
 
 
 class SystemChance(Random):

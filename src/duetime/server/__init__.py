@@ -1,0 +1,1 @@
+"""Duetime as a service: who may use it, and how."""

@@ -89,7 +89,7 @@ def test_without_the_package_it_is_told(
     tell: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the package for such a login is missing, the error names it; with TLS none is needed."""
+    """Where the package for such a login is missing, the error names it; TLS needs none."""
     tell("FLUSH PRIVILEGES")
     monkeypatch.setattr(_auth, "_have_cryptography", False)
     with pytest.raises(StoreUnavailable) as caught:

@@ -15,9 +15,10 @@ from duetime.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from duetime.event import Row
+from duetime.event import Row, id_of
 from duetime.stores.contract import Answer, Filter, Kinds
 from duetime.stores.sqlite import SqliteStore
+from duetime.stores.sqlite.claiming import Wanted
 from duetime.stores.sqlite.driver import Connection, driver_named
 from duetime.testing.promises.given import T, kept, number, row
 from tests.stores.conftest import code_of
@@ -79,6 +80,31 @@ def test_nothing_to_claim_writes_nothing(store: SqliteStore, other: Connection) 
     with pytest.raises(StoreUnavailable):
         store.claim(number(), range(32), T, T, 10)
     other.run("ROLLBACK")
+
+
+def test_a_claim_that_cannot_be_read_is_an_answer_lost(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that was made but not read says so; asked again, it returns all that it holds."""
+    store.insert([row(T + i) for i in range(3)])
+    mine = number()
+    with monkeypatch.context() as patch:
+        patch.setattr(Wanted, "read", unreadable)
+        with pytest.raises(AnswerLost):
+            store.claim(mine, range(32), 0, T + 9, 10)
+    assert store.counts(T).claimed == {"mail": 3}
+    assert len(store.claim(mine, range(32), 0, T + 9, 10)) == 3
+
+
+def unreadable(*_: object) -> list[Row]:
+    raise StoreUnavailable("no reader")
+
+
+def test_after_a_full_claim_less_may_be_left(store: SqliteStore) -> None:
+    """A claim that took its limit is followed by ones that take the rest, and then nothing."""
+    store.insert([row(T + i, shard=i % 3) for i in range(14)])
+    took = [len(store.claim(number(), range(32), 0, T + 20, 5)) for _ in range(5)]
+    assert took == [5, 5, 4, 0, 0]
 
 
 def test_a_refused_value_changes_nothing(store: SqliteStore) -> None:
@@ -167,16 +193,18 @@ def disk() -> Iterator[Disk]:
     apsw.set_default_vfs(before)
 
 
-def test_a_failed_commit_is_an_answer_lost(disk: Disk, path: str) -> None:
+@pytest.mark.parametrize("name", ["a", None])
+def test_a_failed_commit_is_an_answer_lost(disk: Disk, path: str, name: str | None) -> None:
     """When the sync of a commit fails nobody knows whether it happened, and the answer says so."""
     store = SqliteStore(path)
     store.migrate()
+    fresh = row(name=name)
     disk.sync_error = apsw.IOError("sync")
     with pytest.raises(AnswerLost):
-        store.insert([row(name="a")])
+        store.insert([fresh])
     disk.sync_error = None
-    assert [event and event.id for event in store.insert([row(name="a")])] in ([None], ["a"])
-    assert kept(store, "a").id == "a"
+    assert [event and event.id for event in store.insert([fresh])] in ([None], ["a"])
+    assert kept(store, id_of(fresh)).row == fresh
     store.close()
 
 

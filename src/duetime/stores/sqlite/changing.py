@@ -12,7 +12,7 @@ from duetime.stores.sqlite.claiming import listed
 from duetime.stores.sqlite.driver import Connection
 from duetime.stores.sqlite.reading import lookup
 
-__all__ = ["cancel", "insert", "redrive", "reschedule", "settle"]
+__all__ = ["cancel", "insert", "insert_one", "redrive", "reschedule", "settle"]
 
 Statements = Mapping[str, str]
 _by_place = itemgetter(2, 0, 1)
@@ -33,6 +33,12 @@ def insert(db: Connection, sql: Statements, rows: Sequence[Row]) -> list[Event |
         fresh.sort(key=_by_place)
         db.change_many(sql["insert"], fresh)
     return answers
+
+
+def insert_one(db: Connection, sql: Statements, row: Row) -> list[Event | None]:
+    """Store one new event that has no name, in one statement."""
+    db.change(sql["insert_one"], (*row, id_of(row)))
+    return [None]
 
 
 def _insert_new_names(db: Connection, sql: Statements, rows: Sequence[Row]) -> list[int]:

@@ -30,7 +30,7 @@ class Checkpoints(Protocol):
         """Tell a new connection whether it is to checkpoint by itself."""
 
     def in_write(self, writer: Connection, connect: Callable[[], Connection]) -> None:
-        """Checkpoint if it is time and `writer` is in a transaction; it has changed nothing yet.
+        """Checkpoint if it is time; a transaction that `writer` is in has changed nothing yet.
 
         `connect` opens one more connection.
         """
@@ -84,13 +84,17 @@ class _Careful:
         changes = writer.total_changes
         self._pages += _PAGES_PER_COMMIT + abs(changes - self._changes) // _ROWS_PER_PAGE
         self._changes = changes
-        if self._pages < _CAREFUL_PAGES or not writer.in_transaction:
+        if self._pages < _CAREFUL_PAGES:
             return
         self._pages = 0
+        begun = writer.in_transaction
+        if not begun:
+            writer.run("BEGIN IMMEDIATE")
         self._checkpoint(connect())
         # A transaction that began before the checkpoint cannot begin the log anew.
         writer.run("ROLLBACK")
-        writer.run("BEGIN IMMEDIATE")
+        if begun:
+            writer.run("BEGIN IMMEDIATE")
 
     def _checkpoint(self, second: Connection) -> None:
         try:

@@ -20,10 +20,15 @@ def listed(values: Sequence[int] | Sequence[str]) -> str:
 
 
 class Latest:
-    """The latest claim number of each node, which tells whether a claim is asked for again."""
+    """The latest claim number of each node, and whether that claim took as much as it might.
+
+    The number tells whether a claim is asked for again. After a full claim there most likely is
+    more: counting first would only be work, and one more wait for the interpreter.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
+        self._full: dict[int, bool] = {}
 
     def seen(self, number: int) -> bool:
         """Note a number; tell whether it or a later one of its node was noted before."""
@@ -31,6 +36,14 @@ class Latest:
         latest = self._numbers.get(node, 0)
         self._numbers[node] = max(number, latest)
         return number <= latest
+
+    def was_full(self, number: int) -> bool:
+        """Tell whether the claim before of the node of this number was full."""
+        return self._full.get(owner_of(number), False)
+
+    def ended(self, number: int, *, full: bool) -> None:
+        """Note whether a claim was full."""
+        self._full[owner_of(number)] = full
 
 
 class Wanted:
@@ -85,24 +98,27 @@ class Wanted:
                 high = soonest[-1].due_at if len(soonest) == limit else high
         return soonest
 
-    def claim(self, db: Connection, limit: int, *, repeated: bool) -> list[Row]:
-        """Claim up to `limit` rows and return them by due time.
+    def mark(
+        self, db: Connection, limit: int, *, repeated: bool, more: bool
+    ) -> list[tuple[str, int]]:
+        """Claim up to `limit` rows; return where they lie: shards, and up to which due time.
 
-        A number that is asked for again may bear rows anywhere in the range, so the whole range is
-        read; a new one has rows only where they were just claimed.
+        A number that is asked for again may bear rows anywhere in the range; a new one has rows
+        only where they were just claimed. `more` says that more than the limit is expected.
         """
         # Of one shard the boundary tells the same as a count, for a third of its time.
-        if len(self._shards) > 1 and 0 < self.count(db, limit + 1) <= limit:
+        counts = len(self._shards) > 1 and not more
+        if counts and 0 < self.count(db, limit + 1) <= limit:
             db.change(*self._asked("claim", listed(self._shards), self._high, self._number))
-            parts = [(listed(self._shards), self._high)]
-        else:
-            parts = self._by_shard(db, limit)
-        if repeated:
-            parts = [(listed(self._shards), self._high)]
+            return [(listed(self._shards), self._high)]
+        parts = self._by_shard(db, limit)
+        return [(listed(self._shards), self._high)] if repeated else parts
+
+    def read(self, db: Connection, parts: list[tuple[str, int]]) -> list[Row]:
+        """Return the rows that bear the number, by due time."""
         rows: list[Row] = []
         for shards, high in parts:
-            bounds = (shards, self._low, high, self._number)
-            rows += db.rows(self._sql["claimed"], bounds)
+            rows += db.rows(self._sql["claimed"], (shards, self._low, high, self._number))
         rows.sort()
         return rows
 

@@ -18,10 +18,12 @@ _ERROR, _PERM, _BUSY, _LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT =
     *(1, 3, 5, 6),
     *(7, 8, 9, 10, 11),
 )
-_FULL, _CANTOPEN, _PROTOCOL, _CONSTRAINT, _NOLFS, _NOTADB = 13, 14, 15, 19, 22, 26
+_FULL, _CANTOPEN, _PROTOCOL, _CONSTRAINT, _MISMATCH = 13, 14, 15, 19, 20
+_NOLFS, _NOTADB = 22, 26
 
 # After these the connection is as good as before.
 HARMLESS = (_BUSY, _LOCKED, _FULL, _CONSTRAINT)
+_REFUSED = (_ERROR, _CONSTRAINT, _MISMATCH, _NOTADB)  # the statement was, whatever came after
 _UNAVAILABLE = (_IOERR, _CANTOPEN, _READONLY, _PERM, _NOMEM, _INTERRUPT, _PROTOCOL, _NOLFS)
 
 
@@ -39,7 +41,7 @@ def translate(
         )
     if code == _FULL:
         return StoreFull(f"No room is left for {path}: free some space ({error}).")
-    if committing:
+    if committing and code not in _REFUSED:
         return AnswerLost(f"{path}: the commit failed midway ({error}).")
     if code in (_NOTADB, _CORRUPT):
         return StoreUnsupported(

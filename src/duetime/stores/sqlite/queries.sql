@@ -37,6 +37,15 @@ INSERT INTO {prefix}events(due_at, tail, shard, name, kind, payload, attempt, fa
                            claim, created_at, history)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING;
 
+-- name: insert_one
+-- Question and insert in one statement, which is its own transaction: one caller alone need not
+-- wait for BEGIN, COMMIT and a look at names besides.
+INSERT INTO {prefix}events(due_at, tail, shard, name, kind, payload, attempt, failures, crashes,
+                           claim, created_at, history)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+WHERE NOT EXISTS (SELECT 1 FROM {prefix}names WHERE name = ?13)
+ON CONFLICT DO NOTHING;
+
 -- name: hold
 -- Changes nothing, but takes the write lock, and waits for it, before a caller's transaction reads
 -- for us: SQLite refuses at once to let one that has read go on to write while another writes.

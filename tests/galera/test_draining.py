@@ -25,7 +25,7 @@ from tests.processes.fleet import Child, Fleet, wait_until
 from tests.processes.oracle import repeated
 from tests.servers.galera import MEMBERS, Galera
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.processes, pytest.mark.faults]
 
 EVENTS = 5_000
 BATCH = 20

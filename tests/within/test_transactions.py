@@ -166,7 +166,7 @@ def test_claimed_events_are_left_alone(one: Caller, scheduler: Scheduler) -> Non
 
 
 def test_fire_now_waits_for_the_commit(one: Caller, scheduler: Scheduler) -> None:
-    """fire_now in a transaction moves the event to now."""
+    """An event that is told to fire now is moved when the transaction commits."""
     event = scheduler.schedule("a", at=LATER)
     assert one.call("fire_now", event.id) is Answer.RESCHEDULED
     one.commit()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 from zlib import crc32
 
+import msgspec
+
 from duetime import codec, inputs
 from duetime.chance import Tails
-from duetime.clock import MICROS, StoreClock
+from duetime.clock import MICROS, StoreClock, from_micros
 from duetime.config import Settings
 from duetime.errors import AnswerLost, InvalidInput, StoreError
-from duetime.event import CLAIM, DUE_AT, KIND, TAIL, Event, Row
+from duetime.event import CLAIM, DUE_AT, KIND, SHARD, TAIL, Event, Row
 from duetime.node.node import Node
 from duetime.observer import Observers
-from duetime.stores.contract import Answer, Store
+from duetime.stores.contract import Answer, Bell, Store
 from duetime.tally import Tally
 
 __all__ = ["Intake"]
 
 R = TypeVar("R")
 _FIELDS = frozenset({"kind", "payload", "at", "after", "id"})
+_CHUNK = 1000  # what one transaction writes at most
 _TRIES = 4  # how often a write is sent whose answer was lost
 _CLOCK_AGE = MICROS  # how long a measurement of the store's clock is good for, where no node beats
 
@@ -47,6 +50,8 @@ class Intake:
         self._tally = tally
         self._lock = threading.Lock()
         self._measured_at: int | None = None
+        self._bell: Bell | None = getattr(store, "bell", None)
+        self._ahead = int((settings.lead + settings.poll) * MICROS)
         self.node: Node | None = None  # set while this process is a node
 
     def now(self) -> int:
@@ -170,6 +175,8 @@ class Intake:
             waiting = [row[DUE_AT] for row in new if not row[CLAIM]]
             if waiting:
                 node.stored(min(waiting), self._clock.now())
+        if self._bell is not None:
+            self._call_others(rows)
         if self._observers.watches("scheduled"):
             self._observers.scheduled([event for event in events if event.created])
 
@@ -183,6 +190,24 @@ class Intake:
         if taken:
             self._observers.cancelled(taken)
         return answers
+
+    def insert_many(self, rows: list[Row]) -> list[Event]:
+        """Store rows in transactions of 1,000."""
+        return [event for some in _chunks(rows) for event in self.insert(some)]
+
+    def cancel_many(self, ids: list[str]) -> list[Answer]:
+        """Take events back in transactions of 1,000."""
+        return [_sure(answer) for some in _chunks(ids) for answer in self.cancel(some)]
+
+    def redrive_many(self, ids: list[str]) -> list[Answer]:
+        """Send dead events round again, due now, in transactions of 1,000."""
+        now = self.now()
+        note = msgspec.json.encode({"at": from_micros(now).isoformat(), "outcome": "redriven"})
+        return [_sure(answer) for some in _chunks(ids) for answer in self.redrive(some, now, note)]
+
+    def move(self, event_id: str, due_at: int) -> Answer:
+        """Move one event."""
+        return _sure(self.reschedule([(event_id, due_at)])[0])
 
     def reschedule(self, moves: list[tuple[str, int]]) -> list[Answer | AnswerLost]:
         """Move events."""
@@ -210,6 +235,19 @@ class Intake:
     def _soon(self, due: Sequence[int]) -> None:
         if due and self.node is not None:
             self.node.stored(min(due), self._clock.now())
+        if due and self._bell is not None and min(due) <= self._clock.now() + self._ahead:
+            self._bell.ring(min(due))
+
+    def _call_others(self, rows: list[Row]) -> None:
+        """Tell other nodes of events due before they would look, except what is served here."""
+        assert self._bell is not None
+        horizon = self._clock.now() + self._ahead
+        due = [row for row in rows if row[DUE_AT] <= horizon and not row[CLAIM]]
+        if self.node is not None:
+            serves = self.node.serves
+            due = [row for row in due if not serves(row[SHARD])]
+        if due:
+            self._bell.ring(min(row[DUE_AT] for row in due))
 
     def _insist(self, write: Callable[[], list[Answer]], good: Answer) -> list[Answer | AnswerLost]:
         """Send a write that may come twice; what cannot be told apart then is not guessed."""
@@ -239,3 +277,14 @@ class Intake:
 def _is(found: Event | None, row: Row) -> bool:
     """Tell whether an event that was found is this very row: tails are random, and stay."""
     return found is not None and found.row[TAIL] == row[TAIL]
+
+
+def _chunks(items: list[R]) -> Iterator[list[R]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+def _sure(answer: Answer | AnswerLost) -> Answer:
+    if isinstance(answer, AnswerLost):
+        raise answer
+    return answer

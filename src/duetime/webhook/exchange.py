@@ -142,7 +142,10 @@ class Exchange:
             self._refused = why or "of no connection"
             return pycurl.SOCKET_BAD
         # libcurl gets a copy; ours is asked whom it is connected to, before the request is sent.
-        ours = socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            ours = socket.socket(address.family, address.socktype, address.protocol)
+        except OSError:  # this process has as many files open as it may
+            return pycurl.SOCKET_BAD
         self._sockets.append(ours)
         return ours
 

@@ -17,7 +17,7 @@ from duetime.webhook.policy import Limits, Policy
 
 __all__ = ["Multi"]
 
-_KEPT = 1024  # connections that wait for another use; and handles
+_KEPT = 256  # connections that wait for another use; and handles
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 

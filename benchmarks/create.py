@@ -19,7 +19,7 @@ from duetime.event import Row
 
 __all__ = ["crowd", "run"]
 
-_SECONDS = Size(0.2, 0.7, 3)
+_SECONDS = Size(0.2, 0.6, 3)
 _AFTER = HOUR / SECOND
 
 

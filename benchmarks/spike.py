@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 from benchmarks.databases import NAMESPACE, Database
 from benchmarks.load import SECOND, TRICKLE, now, rows
 from benchmarks.nodes import running
-from benchmarks.raw import Bounds, Raw
+from benchmarks.raw import Bounds
 from benchmarks.stand import Entry, Figures, Size, Stand
 from benchmarks.worker import Spec
 from duetime import Event
@@ -25,13 +26,17 @@ def run(stand: Stand) -> None:
     """Fire 15,000 to 300,000 events of one instant; beside: a loop over rows in memory."""
     sizes = (200, 600) if stand.quick else (15_000, 100_000, 300_000)
     for count in sizes:
+        settings = _settings(count)
         entries = []
         for database in stand.databases:
-            settings = {"events": count, "max_held": max(100_000, count + 10_000)}
-            engine = partial(_engine, stand, database, count, settings["max_held"])
-            limit = partial(_limit, stand, database, count)
+            raw = database.raw()
+            raw.keep(rows(count, 0, 0, seed=stand.seed))
+            raw.close()
+            engine = partial(_engine, stand, database, count, settings)
+            limit = partial(_limit, database, count)
+            said = {"events": count, **settings}
             entries += [
-                Entry(f"spike {count:,}", "duetime", database.store, engine, settings),
+                Entry(f"spike {count:,}", "duetime", database.store, engine, said),
                 Entry(f"spike {count:,}", "limit", database.store, limit),
             ]
         units = dict.fromkeys(
@@ -40,21 +45,27 @@ def run(stand: Stand) -> None:
         stand.compare(f"spike of {count:,}", {**units, "settle rate": "events/s"}, entries)
 
 
-def _kept(stand: Stand, database: Database, count: int) -> Raw:
-    raw = database.raw()
+def _settings(count: int) -> dict[str, Any]:
+    """Return what a node needs to hold so many, and the time to claim them at 40,000 a second."""
+    held, lead = count + 10_000, count / 40_000
+    settings: dict[str, Any] = {}
+    if held > 100_000:
+        settings["max_held"] = held
+    if lead > 3:
+        settings["lead_max"] = lead
+    return settings
+
+
+def _engine(stand: Stand, database: Database, count: int, settings: dict[str, Any]) -> Figures:
+    raw = database.connect()
     raw.clear()
-    raw.keep(rows(count, 0, 0, seed=stand.seed))
-    return raw
-
-
-def _engine(stand: Stand, database: Database, count: int, held: int) -> Figures:
-    raw = _kept(stand, database, count)
     around = stand.size(_AROUND)
     trickle = int(_TRICKLE_RATE * 2 * around)
-    spec = Spec(database.store, database.url, NAMESPACE, "note", settings={"max_held": held})
+    spec = Spec(database.store, database.url, NAMESPACE, "note", settings=settings)
     with running(spec) as node:
         node.ready()
-        instant = now() + int((stand.size(_AHEAD) + count / 40_000) * SECOND)
+        filling, lead = count / 40_000, settings.get("lead_max", 0.0)
+        instant = now() + int((stand.size(_AHEAD) + filling + lead) * SECOND)
         raw.refill(instant=instant)
         raw.insert(
             rows(
@@ -67,7 +78,7 @@ def _engine(stand: Stand, database: Database, count: int, held: int) -> Figures:
         )
         raw.settled()
         raw.close()
-        assert now() < instant - int(around * SECOND), "filling took too long"
+        assert now() < instant - int((around + lead) * SECOND), "filling took too long"
         node.go()
         node.settled(count + trickle)
         noted = node.end()[0]
@@ -84,9 +95,10 @@ def _engine(stand: Stand, database: Database, count: int, held: int) -> Figures:
     }
 
 
-def _limit(stand: Stand, database: Database, count: int) -> Figures:
+def _limit(database: Database, count: int) -> Figures:
     """Hand rows from memory to the same handler, then delete them by range."""
-    raw = _kept(stand, database, count)
+    raw = database.connect()
+    raw.clear()
     instant = now() - SECOND
     raw.refill(instant=instant)
     raw.settled()

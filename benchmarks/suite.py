@@ -17,7 +17,7 @@ from benchmarks import (
 )
 from benchmarks.stand import Stand
 
-__all__ = ["BENCHMARKS"]
+__all__ = ["BENCHMARKS", "ON_DEMAND"]
 
 BENCHMARKS: dict[str, Callable[[Stand], None]] = {
     "create": create.run,
@@ -30,3 +30,6 @@ BENCHMARKS: dict[str, Callable[[Stand], None]] = {
     "handover": handover.run,
     "imports": imports.run,
 }
+
+# What takes too long for an ordinary run: filling tables with millions of events.
+ON_DEMAND = {"growth"}

@@ -23,14 +23,14 @@ from benchmarks.usage import usage
 __all__ = ["fill", "of_node", "run"]
 
 UNITS = {"cpu": "%", "statements": "/s", "memory": "MB"}
-SECONDS = Size(0.3, 5, 30)
+_SECONDS = Size(0.3, 5, 30)
 _SETTLING = 1.5  # s after a start whose claims and sweeps are not waiting
 
 
 def run(stand: Stand) -> None:
     """Let a node wait with 100,000 events; beside: a process that has only the driver loaded."""
     count = stand.count(300, 100_000)
-    seconds = stand.size(SECONDS)
+    seconds = stand.size(_SECONDS)
     entries = []
     for database in stand.databases:
         fill(stand, database, NAMESPACE, count)

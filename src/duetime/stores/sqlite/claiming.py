@@ -14,6 +14,9 @@ from duetime.stores.sqlite.driver import Connection
 __all__ = ["Latest", "Wanted", "listed"]
 
 
+_due_at = itemgetter(DUE_AT)
+
+
 def listed(values: Sequence[int] | Sequence[str]) -> str:
     """Return values as a JSON list for `json_each`."""
     return json.dumps(list(values))
@@ -86,17 +89,17 @@ class Wanted:
         if limit <= 0:
             return []
         some = self._asked("peek_shards", listed(self._shards), self._high, limit + 1)
-        every = [Due(*due) for due in db.rows(*some)]
-        if len(every) <= limit:
-            return sorted(every, key=itemgetter(DUE_AT))
-        soonest: list[Due] = []
-        high = self._high
-        for shard in self._shards:
-            found = [Due(*due) for due in db.rows(*self._asked("peek", shard, high, limit))]
-            if found:
-                soonest = sorted([*soonest, *found], key=itemgetter(DUE_AT))[:limit]
-                high = soonest[-1].due_at if len(soonest) == limit else high
-        return soonest
+        soonest = db.rows(*some)
+        if len(soonest) > limit:
+            soonest = []
+            high = self._high
+            for shard in self._shards:
+                soonest += db.rows(*self._asked("peek", shard, high, limit))
+                soonest.sort(key=_due_at)
+                if len(soonest) >= limit:
+                    del soonest[limit:]
+                    high = soonest[-1][0]
+        return list(map(Due._make, sorted(soonest, key=_due_at)))
 
     def mark(
         self, db: Connection, limit: int, *, repeated: bool, more: bool

@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from duetime.clock import SystemClock
 from duetime.webhook import Limits, Policy, Request, Sender
@@ -145,9 +145,8 @@ def flood(start: bytes, piece: bytes) -> Callable[[socket.socket, Seen], object]
 
 def lenient(*ports: int, **more: object) -> Policy:
     """Return a policy that lets tests call this machine."""
-    return Policy(
-        **{"allow_http": True, "allow_private": True, "ports": ports, **more}  # type: ignore[arg-type] # a mix of types
-    )
+    settings: dict[str, Any] = {"allow_http": True, "allow_private": True, "ports": ports, **more}
+    return Policy(**settings)
 
 
 @contextmanager

@@ -199,15 +199,18 @@ def test_an_unknown_name_is_told() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(status: int) -> None:
+@pytest.mark.parametrize("inwards", [True, False])
+def test_redirects_are_not_followed(status: int, *, inwards: bool) -> None:
     """A redirect, to metadata or elsewhere, is an answer like any other: nothing else is called."""
-    with Receiver() as inner, Receiver() as one, sending(one.port, inner.port) as sender:
+    with Receiver() as other, Receiver() as one, sending(one.port, other.port) as sender:
+        place = "http://169.254.169.254/latest/" if inwards else one.url(path="/elsewhere")
         one.behave = (
-            b"HTTP/1.1 %d Elsewhere\r\nLocation: http://169.254.169.254/latest/\r\n"
-            b"Location: %s\r\nRefresh: 0; url=%s\r\nContent-Length: 0\r\n\r\n"
-        ) % (status, inner.url().encode(), inner.url().encode())
-        assert sender.send(post(one.url())).result(DEADLINE).status == status
-        assert (one.connections, inner.connections) == (1, 0)
+            b"HTTP/1.1 %d Elsewhere\r\nLocation: %s\r\nRefresh: 0; url=%s\r\n"
+            b"Content-Length: 0\r\n\r\n"
+        ) % (status, place.encode(), other.url().encode())
+        answer = sender.send(post(one.url())).result(DEADLINE)
+        assert (answer.status, answer.fault) == (status, None)
+        assert (len(one.seen), one.connections, other.connections) == (1, 1, 0)
 
 
 def test_an_answer_is_not_unpacked() -> None:

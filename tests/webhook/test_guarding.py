@@ -58,7 +58,7 @@ def test_one_bad_address_blocks_all(addresses: tuple[str, ...]) -> None:
 
 
 def test_a_name_that_turns_inwards_is_not_followed() -> None:
-    """A name that is public at first and this machine afterwards reaches nothing of this machine."""
+    """A name that is public at first and this machine afterwards reaches nothing here."""
     names = Names((PUBLIC,), ("127.0.0.1",))
     policy = Policy(allow_http=True, ports=OPEN.ports, allow_networks=(f"{PUBLIC}/32",))
     limits = Limits(timeout=0.3, connect=0.2, dns_ttl=0)
@@ -87,7 +87,7 @@ def test_each_attempt_resolves_once() -> None:
 
 
 def test_an_address_in_the_url_is_not_resolved() -> None:
-    """Where the URL holds an address, there is nothing to resolve, and it is judged all the same."""
+    """Where the URL holds an address, nothing is resolved, and it is judged all the same."""
     names = Names(("127.0.0.1",))
     with Receiver() as one:
         with sending(one.port, resolve=names) as sender:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -41,8 +42,8 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
     """A receiver that closes after each answer is called on a new connection, without a failure."""
     with Receiver() as one, sending(one.port) as sender:
 
-        def once(connection: object, _seen: object) -> bool:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # type: ignore[attr-defined] # a socket
+        def once(connection: socket.socket, _seen: object) -> bool:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             return True
 
         one.behave = once

@@ -66,6 +66,8 @@ OWN = {
         "claim_around": "as claim_pick",
         "claim_one": "as claim_pick",
         "range_places": "a DELETE waits for other writers",
+        "rescue_pick": "an UPDATE waits for other writers, and takes no SKIP LOCKED",
+        "rescue_at": "as rescue_pick",
         "held": "rows are moved four statements at a time, not one by one",
         "take_at": "as held",
         "database": "a caller's connection may have another default database",

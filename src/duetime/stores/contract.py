@@ -309,7 +309,8 @@ class Store(Protocol):
         """Free the claims of a node on events due at or before `high`; return how many.
 
         Those due at or before `suspects` may have been running: their crashes grow by one. Those
-        due later cannot have started: their attempt is taken back.
+        due later cannot have started: their attempt is taken back. Rows that another transaction
+        holds hold up no others: they are left to the next call.
         """
 
     def get(self, ids: Sequence[str]) -> list[Event | None]:

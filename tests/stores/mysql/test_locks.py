@@ -14,7 +14,7 @@ import pytest
 from duetime.chance import SystemChance
 from duetime.errors import StoreUnavailable
 from duetime.event import DUE_AT, Row, id_of
-from duetime.stores.contract import Answer, Range, Settlement
+from duetime.stores.contract import Answer, Filter, Range, Settlement
 from duetime.stores.mysql import MysqlStore
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
 from tests.stores.mysql.conftest import PREFIX, Admin
@@ -58,6 +58,19 @@ def unfinished(due_at: int, shard: int = 0) -> str:
         f"INSERT INTO {PREFIX}events VALUES ({shard}, {due_at}, 12345, NULL, 'x', 'null', "
         "0, 0, 0, 0, 1, NULL)"
     )
+
+
+def test_a_held_row_delays_no_rescue(store: MysqlStore, admin: Admin) -> None:
+    """A node's claims are freed but for those that somebody holds, which are freed the next time."""
+    rows = sorted(row(T + i, shard=i % 2) for i in range(6))
+    store.insert(rows)
+    mine = number()
+    assert len(store.claim(mine, range(2), T, T + SECOND, 100)) == 6
+    with holding(admin, touch(rows[1]), touch(rows[4])), within(8):
+        assert store.rescue(range(2), mine >> 32, T + SECOND, T + SECOND) == 4
+    assert store.rescue(range(2), mine >> 32, T + SECOND, T + SECOND) == 2
+    assert store.owners(range(2), T + SECOND) == set()
+    assert {event.crashes for event in store.find(Filter(), 10)} == {1}
 
 
 @pytest.mark.parametrize("limit", [100, 9, 5])

@@ -13,7 +13,7 @@ import pytest
 from duetime.chance import SystemChance
 from duetime.errors import StoreUnavailable
 from duetime.event import DUE_AT, Row, id_of
-from duetime.stores.contract import Answer, Range, Settlement
+from duetime.stores.contract import Answer, Filter, Range, Settlement
 from duetime.stores.postgres import PostgresStore
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
 from tests.stores.postgres.conftest import PREFIX, Admin, Link
@@ -91,6 +91,19 @@ def test_an_unfinished_insert_stalls_no_claim(store: PostgresStore, admin: Admin
     with holding(admin, unfinished(T + 3)), within(SOON):
         assert len(store.claim(number(), [0], T, T + SECOND, 100)) == 6
         assert store.peek([0], T, T + SECOND, 10) == []
+
+
+def test_a_held_row_delays_no_rescue(store: PostgresStore, admin: Admin) -> None:
+    """A node's claims are freed but for those that somebody holds, which are freed the next time."""
+    rows = sorted(row(T + i, shard=i % 2) for i in range(6))
+    store.insert(rows)
+    mine = number()
+    assert len(store.claim(mine, range(2), T, T + SECOND, 100)) == 6
+    with holding(admin, touch(rows[1]), touch(rows[4])), within(8):
+        assert store.rescue(range(2), mine >> 32, T + SECOND, T + SECOND) == 4
+    assert store.rescue(range(2), mine >> 32, T + SECOND, T + SECOND) == 2
+    assert store.owners(range(2), T + SECOND) == set()
+    assert {event.crashes for event in store.find(Filter(), 10)} == {1}
 
 
 def test_what_was_held_is_claimed_afterwards(store: PostgresStore, admin: Admin) -> None:

@@ -364,6 +364,23 @@ SET claim = 0,
 WHERE shard IN %(shards)s AND due_at <= %(high)s
   AND claim BETWEEN %(first)s AND %(last)s AND claim <> 0;
 
+-- name: rescue_pick
+-- Asked after a rescue had to wait: which rows nobody else holds. What the node itself holds, cut
+-- off in the middle of a transaction, would otherwise hold up all the others.
+SELECT shard, due_at, tail FROM {prefix}events FORCE INDEX (PRIMARY)
+WHERE shard IN %(shards)s AND due_at <= %(high)s
+  AND claim BETWEEN %(first)s AND %(last)s AND claim <> 0
+FOR UPDATE SKIP LOCKED;
+
+-- name: rescue_at
+-- As rescue, for rows that were picked in the same transaction.
+UPDATE {prefix}events FORCE INDEX (PRIMARY)
+SET claim = 0,
+    crashes = crashes + (due_at <= %(suspects)s),
+    attempt = GREATEST(attempt - (due_at > %(suspects)s), 0)
+WHERE (shard, due_at, tail) IN %(places)s
+  AND claim BETWEEN %(first)s AND %(last)s AND claim <> 0;
+
 -- name: find
 -- One shard from the last page's end on, a seek whatever the page, and only the places: a part of a
 -- UNION ALL. The rows of the page itself are read by `read_at`.

@@ -71,6 +71,9 @@ class Session:
             f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', {limit}, "
             f"innodb_lock_wait_timeout = {lock_wait:d}, lock_wait_timeout = {_TABLE_WAIT}"
         )
+        if self.is_mariadb:
+            # A node that is cut off in the middle of a transaction cannot let its rows go.
+            self._send(f"SET SESSION idle_transaction_timeout = {int(timeout) + 2}")
 
     def _ask_what_it_is(self) -> None:
         asked = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'read_only')"

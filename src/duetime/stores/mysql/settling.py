@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from duetime.event import Row, id_of
 from duetime.stores import rules
@@ -12,9 +13,46 @@ from duetime.stores.mysql.changing import insert_rows, put_names, room
 from duetime.stores.mysql.literals import MOST, names_table, places, render, value_rows
 from duetime.stores.mysql.session import Session
 
-__all__ = ["settle"]
+__all__ = ["Lost", "rescue", "rescue_by_places", "settle"]
 
 Statements = Mapping[str, str]
+
+
+class Lost(NamedTuple):
+    """What a node that is gone has claimed."""
+
+    shards: Sequence[int]
+    number: int
+    high: int
+    suspects: int
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """The numbers of its claims."""
+        return {"first": self.number << 32, "last": (self.number << 32) | 0xFFFF_FFFF}
+
+
+def rescue(db: Session, sql: Statements, lost: Lost) -> int:
+    """Free claims in one statement, which waits for any row that somebody else holds."""
+    shards, _, high, suspects = lost
+    return db.execute(
+        render(sql["rescue"], shards=shards, high=high, suspects=suspects, **lost.bounds)
+    )
+
+
+def rescue_by_places(db: Session, sql: Statements, lost: Lost) -> int:
+    """Free those claims that nobody else holds."""
+    freed = 0
+    with db.transaction():
+        free = db.rows(
+            render(sql["rescue_pick"], shards=lost.shards, high=lost.high, **lost.bounds)
+        )
+        for start in range(0, len(free), MOST):
+            some = places((s, d, t) for s, d, t in free[start : start + MOST])
+            freed += db.execute(
+                render(sql["rescue_at"], places=some, suspects=lost.suspects, **lost.bounds)
+            )
+    return freed
 
 
 def settle(db: Session, sql: Statements, settlement: Settlement, *, by_places: bool) -> Settled:

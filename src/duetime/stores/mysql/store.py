@@ -31,6 +31,7 @@ from duetime.stores.mysql import changing, claiming, findings, galera, reading, 
 from duetime.stores.mysql.connection import Database, DuplicateError, Way
 from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
+from duetime.stores.mysql.settling import Lost
 from duetime.stores.mysql.within import MysqlChanges
 from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
 
@@ -44,6 +45,7 @@ _CAREFUL = 30 * MICROS  # how long ranges are settled by places after one of the
 _WHOLE = Way(whole=True)
 _FRESH = Way(fresh=True)
 _WHOLE_FRESH = Way(whole=True, fresh=True)
+_ONCE = Way(waits=1)
 _BEAT = Way(reserved=True)
 _PATIENT = Way(patient=True, fresh=True)
 _BEFORE_TABLES = Way(patient=True, checked=False)
@@ -318,15 +320,15 @@ class MysqlStore:
         """Free the claims of a node; see the contract."""
         if not shards:
             return 0
-        text = render(
-            self._sql["rescue"],
-            shards=shards,
-            high=high,
-            suspects=suspects,
-            first=number << 32,
-            last=(number << 32) | 0xFFFF_FFFF,
-        )
-        return self._database.run(lambda db: db.execute(text))
+        lost = Lost(shards, number, high, suspects)
+        try:
+            return self._database.run(lambda db: settling.rescue(db, self._sql, lost), _ONCE)
+        except StoreUnavailable as error:
+            if error.code != "store_busy":
+                raise
+            return self._database.run(
+                lambda db: settling.rescue_by_places(db, self._sql, lost), _WHOLE
+            )
 
     def get(self, ids: Sequence[str]) -> list[Event | None]:
         """Return each event that is kept, or None."""

@@ -387,13 +387,22 @@ WHERE shard = ANY(%(shards)s::smallint[]) AND due_at <= %(high)s::bigint AND cla
 
 -- name: rescue
 -- A node's numbers are those from its own << 32 on. Due by `suspects`: it may have run, a crash;
--- due later: it cannot have started, so the attempt is taken back.
-UPDATE {prefix}events
+-- due later: it cannot have started, so the attempt is taken back. What somebody else holds (the
+-- node itself, perhaps, cut off in the middle of a transaction) is left for the next time: it would
+-- hold up all the others.
+WITH free AS MATERIALIZED (
+    SELECT shard, due_at, tail FROM {prefix}events
+    WHERE shard = ANY(%(shards)s::smallint[]) AND due_at <= %(high)s::bigint
+      AND claim BETWEEN %(first)s::bigint AND %(last)s::bigint AND claim <> 0
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE {prefix}events e
 SET claim = 0,
-    crashes = crashes + CASE WHEN due_at <= %(suspects)s::bigint THEN 1 ELSE 0 END,
-    attempt = greatest(attempt - CASE WHEN due_at > %(suspects)s::bigint THEN 1 ELSE 0 END, 0)
-WHERE shard = ANY(%(shards)s::smallint[]) AND due_at <= %(high)s::bigint
-  AND claim BETWEEN %(first)s::bigint AND %(last)s::bigint AND claim <> 0;
+    crashes = e.crashes + CASE WHEN e.due_at <= %(suspects)s::bigint THEN 1 ELSE 0 END,
+    attempt = greatest(e.attempt - CASE WHEN e.due_at > %(suspects)s::bigint THEN 1 ELSE 0 END, 0)
+FROM free f
+WHERE e.shard = f.shard AND e.due_at = f.due_at AND e.tail = f.tail
+  AND e.claim BETWEEN %(first)s::bigint AND %(last)s::bigint AND e.claim <> 0;
 
 -- name: find
 -- Each shard from the last page's end on: one seek a shard, whatever the page.

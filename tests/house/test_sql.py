@@ -72,6 +72,7 @@ OWN = {
         "take_at": "as held",
         "database": "a caller's connection may have another default database",
         "where_am_i": "one asks the server whether a statement would commit by itself",
+        "ends_after_waiting": "a wait in vain never ends a transaction elsewhere",
         "take_free": "gaps must not be locked in a caller's REPEATABLE READ",
         "hold_free": "as take_free",
         "await_at": "as take_free",

@@ -7,9 +7,10 @@ from duetime.testing.promises.inserting import Inserting
 from duetime.testing.promises.keeping import Keeping
 from duetime.testing.promises.reading import Reading
 from duetime.testing.promises.settling import Settling
+from duetime.testing.promises.sharing import Sharing
 from duetime.testing.promises.steering import Steering
 
-__all__ = ["StoreSuite"]
+__all__ = ["StoreSuite", "WithinSuite"]
 
 
 class StoreSuite(Inserting, Steering, Claiming, Settling, Keeping, Reading):
@@ -25,4 +26,19 @@ class StoreSuite(Inserting, Steering, Claiming, Settling, Keeping, Reading):
 
     The fixture `store` supplies a fresh, migrated store with at least 8 shards. Each test's
     docstring is the promise that it holds the store to.
+    """
+
+
+class WithinSuite(Sharing):
+    """The promises of `within`, for a store that can take part in a caller's transaction.
+
+        class TestMyStoreWithin(WithinSuite):
+            @pytest.fixture
+            def store(self): ...  # as for StoreSuite
+
+            @pytest.fixture
+            def begin(self, store):
+                return lambda: MyTransaction(...)  # has connection, commit() and rollback()
+
+    `begin` opens a transaction on the store's database, as `promises.sharing.Transaction` says.
     """

@@ -149,6 +149,10 @@ SELECT CAST(DATABASE() AS BINARY);
 -- it is: on another member of a cluster, what it has not committed is seen by itself alone.
 SELECT CONCAT_WS(' ', IF(@@autocommit, 1, 0), @@port, @@hostname);
 
+-- name: ends_after_waiting
+-- A server may be set to roll back a whole transaction where others roll back one statement.
+SELECT CONCAT('', IF(@@innodb_rollback_on_timeout, 1, 0));
+
 -- name: take_free
 -- In a transaction of the caller's, whatever its isolation: one row by its whole key, so that no
 -- gap beside it is locked, and one that was seen to be free just before.

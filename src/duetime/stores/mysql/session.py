@@ -183,8 +183,12 @@ class Session:
         """Let every SELECT inside see what others have written and not yet committed, too."""
         self._send("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
         self._send("START TRANSACTION")
-        with self._enclosed():
+        self._open = True
+        try:
             yield
+        finally:
+            self._open = False
+            self._roll_back()  # nothing was written, so no answer can be lost
 
     def _roll_back(self) -> None:
         """A lock wait that ran out undoes one statement only: the rest is undone here."""

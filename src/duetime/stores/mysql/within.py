@@ -33,7 +33,7 @@ R = TypeVar("R")
 Look = Callable[[Callable[[Session], R]], R]
 _ROUNDS = 5  # how often an event is looked at again that changes while it is looked at
 _ROOM = 1 << 20  # bytes of one INSERT that has more than one row
-_NO_SAVEPOINT, _READ_ONLY, _TAKEN = 1305, 1792, 1062
+_NO_SAVEPOINT, _READ_ONLY, _TAKEN, _TOO_LONG, _CHANGED = 1305, 1792, 1062, 1205, 1020
 _by_place = itemgetter(2, 0, 1)
 
 
@@ -279,7 +279,16 @@ class MysqlChanges:
         try:
             yield
         except JoinedError as error:
+            if error.code == _TOO_LONG and self._ends_after_waiting():
+                raise _rolled_back(" after waiting for a lock") from error
             raise _translate(error) from error
+
+    def _ends_after_waiting(self) -> bool:
+        """Tell whether the server rolls back all after a lock was waited for in vain."""
+        try:
+            return self._joined.value(self._sql["ends_after_waiting"]) == "1"
+        except JoinedError:
+            return False
 
 
 _ELSEWHERE = _View({}, {})
@@ -332,6 +341,12 @@ def _translate(error: JoinedError) -> Exception:
     if verdict is Verdict.BUSY:
         text = f"within: another transaction held what this one wanted for too long {said}."
         return StoreUnavailable(text, code="store_busy")
+    if code == _CHANGED:
+        text = (
+            f"within: an event has changed since this transaction began {said}: roll back and "
+            "begin again, or use READ COMMITTED."
+        )
+        return StoreUnavailable(text, code="within_snapshot")
     if verdict is Verdict.AGAIN:
         return _rolled_back(f" {said}")
     if verdict is Verdict.DUPLICATE:

@@ -38,7 +38,11 @@ def tables(galera: Galera) -> Iterator[Shared]:
 def admin(tables: Shared) -> Iterator[Any]:
     """Keep a connection, for each test empties the tables."""
     address = tables.galera.addresses[0]
-    admin = pymysql.connect(host=address.host, port=address.port, user=address.user)
+    admin = pymysql.connect(
+        host=address.host, port=address.port, user=address.user, autocommit=True
+    )
+    with admin.cursor() as cursor:
+        cursor.execute("SET SESSION wsrep_sync_wait = 7")  # a test may have ended on another member
     yield admin
     admin.close()
 
@@ -50,7 +54,6 @@ def empty(tables: Shared, admin: Any) -> Shared:
         for table in ("events", "names", "dead", "nodes"):
             cursor.execute(f"DELETE FROM {tables.name}.duetime_{table}")
         cursor.execute(f"UPDATE {tables.name}.duetime_meta SET value = 0 WHERE name = 'issued'")
-    admin.commit()
     return tables
 
 

@@ -24,6 +24,7 @@ from duetime.event import Event, Row, State
 __all__ = [
     "ALL_KINDS",
     "Answer",
+    "Bell",
     "Changes",
     "Counts",
     "Death",
@@ -172,6 +173,28 @@ class Finding(NamedTuple):
     level: str  # "ok", "warning" or "error"
     name: str  # stable, e.g. "sqlite_version"
     text: str  # what was found and what to do
+
+
+class Bell(Protocol):
+    """What a store may have beside the contract, as its attribute `bell`: hints to other nodes.
+
+    Only hints: a ring may be lost, and a node that hears nothing finds everything by looking.
+    """
+
+    def ring(self, due_at: int) -> bool:
+        """Tell the nodes that an event due at this time (µs) was stored; never raises StoreError.
+
+        Rate-limited: returns False where it was not sent.
+        """
+
+    def hear(self, seconds: float) -> int | None:
+        """Wait at most so long for a ring; return the due time it told, or None.
+
+        Called by one thread. Raises StoreError where nothing can be heard; may be called again.
+        """
+
+    def close(self) -> None:
+        """Hear no more: let go of what `hear` opened."""
 
 
 def owner_of(claim: int) -> int:

@@ -54,29 +54,28 @@ class Servers:
 
         Raises pymysql.MySQLError or StoreError if there is none.
         """
-        lagging: Session | None = None
-        away: Exception | None = None
+        lagging: list[Session] = []
+        away: pymysql.MySQLError | None = None
         start = self.current
-        for step in range(len(self._urls)):
-            place = (start + step) % len(self._urls)
-            try:
-                session = attempt(self._urls[place])
-            except pymysql.MySQLError as error:
-                if not self.are_several or judge(error)[1] not in _AWAY:
-                    raise
-                away = error
-                continue
-            session.place = place
-            if session.takes_part or not self.are_several:
-                if lagging is not None:
-                    lagging.close()
-                return self._settled(session)
-            if lagging is None:
-                lagging = session
-            else:
+        try:
+            for step in range(len(self._urls)):
+                place = (start + step) % len(self._urls)
+                try:
+                    session = attempt(self._urls[place])
+                except pymysql.MySQLError as error:
+                    if not self.are_several or judge(error)[1] not in _AWAY:
+                        raise
+                    away = error
+                    continue
+                session.place = place
+                if session.takes_part or not self.are_several:
+                    return self._settled(session)
+                lagging.append(session)
+            if lagging:
+                return self._settled(lagging.pop(0))
+        finally:
+            for session in lagging:
                 session.close()
-        if lagging is not None:
-            return self._settled(lagging)
         assert away is not None
         raise away
 

@@ -30,9 +30,9 @@ class Record:
     @property
     def verdict(self) -> str:
         """What is to be read at the end of the line."""
-        if not self.seen:
-            return "NOT SEEN"
-        return "ok" if self.passed else "FAILED"
+        if not self.passed:
+            return "FAILED"
+        return "ok" if self.seen else "NOT SEEN"
 
 
 def rendered(records: Sequence[Record]) -> list[str]:

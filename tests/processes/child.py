@@ -5,6 +5,7 @@ The only argument is the plan, a JSON object: role, log, settings, and what the 
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import apsw
 import msgspec
 
 from duetime import Answer, DuetimeError, Scheduler, Settings
+from duetime.stores.sql import Migration, load_migrations
 from tests.processes.oracle import Log, micros
 from tests.processes.shaky import make_shaky
 from tests.processes.telling import register
@@ -208,6 +211,69 @@ def hoard(scheduler: Scheduler, log: Log, plan: Plan) -> None:
     scheduler.run()
 
 
+def storm(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Schedule the same ids from many threads, each at the moment that all processes know."""
+
+    def work() -> None:
+        for turn in range(plan["rounds"]):
+            left = (plan["begin"] - micros()) / 1e6 + turn * plan["pace"]
+            if left > 0:
+                time.sleep(left)
+            event = scheduler.schedule("note", {"by": os.getpid()}, after=3, id=f"storm-{turn}")
+            log.write("stormed", event.id, f"{event.created} {event.row[0]} {event.payload}")
+
+    _ready(scheduler, log)
+    threads = [threading.Thread(target=work) for _ in range(plan["threads"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself
+    log.write("finished")
+
+
+def nodes(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Be several nodes, started at once; the counters of all are written down as one."""
+    others = [Scheduler(settings=scheduler.settings) for _ in range(plan["count"] - 1)]
+    for other in others:
+        register(other, log, plan)
+    everyone = [scheduler, *others]
+
+    def join(one: Scheduler) -> None:
+        one.start()
+        log.write("joined", "-", micros())
+
+    threads = [threading.Thread(target=join, args=(one,)) for one in everyone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _ready(scheduler, log)
+    scheduler.run()
+    for other in others:
+        other.close()
+        log.write("tally", "-", msgspec.json.encode(other.tally).decode())
+
+
+def migrate(scheduler: Scheduler, log: Log, plan: Plan) -> None:
+    """Take the schema steps that this program knows, and end."""
+    scheduler.store.migrate()
+    log.write("migrated")
+
+
+def _add_step(sql: str, name: str) -> None:
+    """Make this the program of the next release: it knows one more schema step."""
+    step = Migration(2, name, sha256(sql.encode()).hexdigest(), sql)
+
+    def load(package: str, prefix: str) -> list[Migration]:
+        filled = step._replace(sql=sql.replace("{prefix}", prefix))
+        return [*load_migrations(package, prefix), filled]
+
+    for store in ("sqlite", "mysql", "postgres"):
+        module = importlib.import_module(f"duetime.stores.{store}.store")
+        module.load_migrations = load  # type: ignore[attr-defined]
+
+
 def _ready(scheduler: Scheduler, log: Log) -> None:
     scheduler.get("-")  # opens the store, and measures its clock
     log.write("ready")
@@ -220,6 +286,9 @@ ROLES: dict[str, Role] = {
     "tend": tend,
     "fork": fork,
     "hoard": hoard,
+    "storm": storm,
+    "nodes": nodes,
+    "migrate": migrate,
 }
 
 
@@ -229,6 +298,8 @@ def main() -> None:
     log = Log(plan["log"])
     if plan.get("shaky"):
         make_shaky(plan["shaky"])
+    if plan.get("step"):
+        _add_step(**plan["step"])
     scheduler = Scheduler(settings=Settings(**plan["settings"]))
     register(scheduler, log, plan)
     try:

@@ -15,7 +15,11 @@ from typing import NamedTuple
 
 from duetime import Event
 
-__all__ = ["Line", "Log", "Oracle", "micros"]
+__all__ = ["EPOCH", "Line", "Log", "Oracle", "micros"]
+
+
+# Names the wall clock (µs) at the monotonic clock's 0, for a process whose own clock is falsified.
+EPOCH = "TESTS_EPOCH"
 
 
 class Line(NamedTuple):
@@ -31,7 +35,9 @@ class Line(NamedTuple):
 
 
 def micros() -> int:
-    """Return the wall clock in µs."""
+    """Return the wall clock in µs; where that is falsified, what the monotonic one makes of it."""
+    if EPOCH in os.environ:
+        return time.monotonic_ns() // 1000 + int(os.environ[EPOCH])
     return time.time_ns() // 1000
 
 

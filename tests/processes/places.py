@@ -133,6 +133,8 @@ class MariadbPlace(ServerPlace):
         )
 
     def drop(self) -> None:
+        for number in self.sessions():  # an open transaction of theirs would be waited for
+            self.end_session(number)
         self.rows(f"DROP DATABASE {self.database}")
 
     def sessions(self) -> list[int]:

@@ -27,6 +27,11 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
         _nap(event)
         log.write("ended", event)
 
+    def clock(event: Event) -> None:
+        """Write down what this process's own clock shows, too."""
+        note(event)
+        log.write("clock", event, time.time_ns() // 1000)
+
     def mark(event: Event) -> Dead:
         """Leave in the store who ran it, and which attempt that was."""
         log.write("began", event)
@@ -71,6 +76,7 @@ def register(scheduler: Scheduler, log: Log, plan: dict[str, Any]) -> None:
 
     for kind, function in {
         "note": note,
+        "clock": clock,
         "mark": mark,
         "async": asynchronous,
         "kill": kill,

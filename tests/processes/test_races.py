@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 
 from tests.processes.fleet import SCALE, Fleet, scaled, wait_until
 from tests.processes.oracle import by_id, repeated
+from tests.processes.races import AROUND, around
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180 * max(1, SCALE))]
 
-AROUND = 50_000  # µs before and after the due time
 RATE = 1_500  # events a second
 LATER = 1.0
 
@@ -21,17 +19,6 @@ LATER = 1.0
 def spread(fleet: Fleet, count: int) -> dict[str, int]:
     """Schedule events at an even rate; return due times (µs) by id."""
     return fleet.schedule([{"kind": "note", "after": 3 + i / RATE} for i in range(count)])
-
-
-def around(fleet: Fleet, name: str, due: Iterable[tuple[str, int]]) -> str:
-    """Write a list of events, each with a moment around its due time; return its path."""
-    wishes = [
-        {"id": event_id, "due": moment, "at": moment + random.randint(-AROUND, AROUND)}
-        for event_id, moment in due
-    ]
-    path = fleet.folder / name
-    path.write_text(json.dumps(wishes), "utf-8")
-    return str(path)
 
 
 def race(fleet: Fleet, role: str, count: int) -> tuple[dict[str, int], set[int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,39 @@ def test_an_affected_library_checkpoints_under_the_write_lock(
     assert sum(users.counts(T).scheduled.values()) == 400
     users.close()
     other.close()
+
+
+WRITER = """
+import sys
+from duetime.stores.sqlite import SqliteStore, checkpoint, store
+from duetime.stores.sqlite.driver import driver_named
+
+old = driver_named("sqlite3")._replace(version="3.51.2")
+store.driver_named = lambda _: old
+checkpoint._CAREFUL_PAGES = 30
+path, me = sys.argv[1:]
+mine = SqliteStore(path, library="sqlite3", synchronous="NORMAL", busy_timeout=60)
+for i in range(300):
+    due_at = 1_800_000_000_000_000 + i
+    mine.insert([(due_at, int(me) * 1000 + i, i % 32, None, "k", b"1" * 500, *[0] * 5, None)])
+    mine.peek([i % 32], 0, due_at, 1)
+mine.close()
+"""
+
+
+@pytest.mark.processes
+def test_processes_share_a_file_through_an_affected_library(path: str) -> None:
+    """Processes that checkpoint in turns lose no write, and leave the file sound."""
+    users = SqliteStore(path, library="sqlite3")
+    users.migrate()
+    command = [sys.executable, "-W", "error", "-c", WRITER, path]
+    writers = [subprocess.Popen([*command, str(me)], stderr=subprocess.PIPE) for me in range(3)]
+    told = [writer.communicate(timeout=50)[1].decode() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], told
+    assert sum(users.counts(T).scheduled.values()) == 900
+    assert [each.level for each in users.check() if each.name == "integrity"] == ["ok"]
+    assert Path(path + "-wal").stat().st_size < 900 * PAGE
+    users.close()
 
 
 def test_two_libraries_never_meet(path: str, library: str) -> None:

@@ -17,7 +17,7 @@ from duetime.errors import (
 )
 from duetime.event import Row, id_of
 from duetime.stores.contract import Answer, Filter, Kinds
-from duetime.stores.sqlite import SqliteStore
+from duetime.stores.sqlite import SqliteStore, connection
 from duetime.stores.sqlite.claiming import Wanted
 from duetime.stores.sqlite.driver import Connection, driver_named
 from duetime.testing.promises.given import T, kept, number, row
@@ -32,6 +32,16 @@ def test_a_locked_file_is_waited_for_in_vain(store: SqliteStore, other: Connecti
     assert code_of(error) == "sqlite_busy"
     other.run("ROLLBACK")
     assert store.get(["a"]) == [None]
+    assert store.insert([row(name="a")]) == [None]
+
+
+def test_waiting_writers_do_not_add_up(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a writer of its own process that waits for the file, a write fails in time, too."""
+    monkeypatch.setattr(connection, "_LONGEST_QUEUE", 0.01)
+    with store._database.writing(), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(StoreUnavailable) as error:
+            pool.submit(store.insert, [row(name="a")]).result(10)
+        assert code_of(error) == "sqlite_busy"
     assert store.insert([row(name="a")]) == [None]
 
 

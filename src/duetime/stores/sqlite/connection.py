@@ -20,6 +20,7 @@ from duetime.stores.sqlite.driver import BUSY, Connection, Driver
 __all__ = ["Database"]
 
 _KEPT_READERS = 4
+_LONGEST_QUEUE = 5.0  # seconds that writers of one process may keep another waiting, at most
 _FIRST_PAUSE, _PAUSE_GROWTH, _LONGEST_PAUSE = 500, 250, 5_000  # µs
 
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -75,7 +76,7 @@ class Database:
         and no transaction is begun for it.
         """
         self.alive()
-        with self._lock:
+        with self._turn():
             self.alive()
             committing, broken = single, create
             try:
@@ -121,6 +122,20 @@ class Database:
         finally:
             if connection is not None and os.getpid() == self._pid:
                 self._discard(connection)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this process's other writers: each may itself wait for the file, in turn."""
+        if not self._lock.acquire(timeout=self._busy_timeout + _LONGEST_QUEUE):
+            raise StoreUnavailable(
+                f"{self.path} was locked for longer than {self._busy_timeout:g} s, and others of "
+                "this process wait for it already.",
+                code="sqlite_busy",
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def alive(self) -> None:
         """Raise LifecycleError after close, and in a child that was forked with this open."""

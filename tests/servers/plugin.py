@@ -50,6 +50,8 @@ def wanted() -> tuple[str, ...]:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the folder that all workers of this session share."""
     wanted()
+    # A session that is asked to end tidies up as after Ctrl-C: tests have servers of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if hasattr(config, "workerinput") or _FOLDER in os.environ:
         return
     folder = Path(tempfile.gettempdir()) / f"duetime-servers-{os.getpid()}-{os.urandom(4).hex()}"

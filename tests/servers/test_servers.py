@@ -68,6 +68,40 @@ def test_a_server_ends_when_its_session_is_killed(
             guardian.send_signal(signal.SIGTERM)
 
 
+def test_a_session_that_is_told_to_end_leaves_nothing(mariadb: Address, tmp_path: Path) -> None:
+    """A session that SIGTERM ends ends the servers that its tests have started themselves."""
+    told = tmp_path / "told"
+    test = tmp_path / "test_waits.py"
+    test.write_text(WAITS.format(told=str(told)))
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+    with subprocess.Popen(
+        [*words, "-p", "tests.servers.plugin", str(test)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    ) as run:
+        wait_for(told, there=True)
+        run.terminate()
+        assert run.wait(30) == pytest.ExitCode.INTERRUPTED
+    pid, folder = told.read_text().split()
+    assert not Path(folder).exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+WAITS = """
+import time
+from pathlib import Path
+from tests.servers.local import running
+
+def test_waits(own_servers):
+    with running("mariadb", own_servers / "mariadb") as server:
+        draft = Path({told!r} + ".part")
+        draft.write_text(f"{{server.pid}} {{own_servers}}")
+        draft.rename({told!r})
+        time.sleep(60)
+"""
+
+
 def test_a_missing_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not installed is told with what to do."""
     monkeypatch.setenv("PATH", "/nowhere")

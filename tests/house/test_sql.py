@@ -101,6 +101,8 @@ OWN = {
         "schema": "a caller's search path may be another",
         "enter": "a caller may wait for locks without end",
         "leave_limit": "as enter",
+        "ring": "others have no notifications",
+        "listen": "as ring",
         "settings": "a server has settings to judge",
         "tables": "as settings",
         "oldest": "as settings",

@@ -12,10 +12,10 @@ from statistics import median
 from typing import Any
 
 import apsw
+import psycopg
 import pytest
 
 from duetime import Event, Scheduler
-from duetime.stores.postgres.driver import Link
 from tests.processes.fleet import crowd, scaled
 from tests.processes.places import FilePlace, Place, PostgresPlace, ServerPlace, place_on
 
@@ -57,13 +57,13 @@ def counting(place: Place, patch: pytest.MonkeyPatch) -> Iterator[Callable[[], i
         patch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, watch])
         yield lambda: sent[0]
     elif isinstance(place, PostgresPlace):  # its statistics lag behind by a second
-        wait = Link.wait
+        execute = psycopg.Cursor.execute
 
         def counted(*arguments: Any, **options: Any) -> Any:
             sent[0] += 1
-            return wait(*arguments, **options)
+            return execute(*arguments, **options)
 
-        patch.setattr(Link, "wait", counted)
+        patch.setattr(psycopg.Cursor, "execute", counted)
         yield lambda: sent[0]
     else:
 

@@ -94,6 +94,7 @@ class Claimer:
         self._next_tick = 0
         self._last_step = 0
         self._unsure: list[tuple[int, tuple[int, ...], int, int, Kinds, tuple[int, int]]] = []
+        self._hinted = False  # others may be stored right behind the one that was told of
         self.hungry = False  # whether a kind had more to claim than it had room for
         self.stopped = False
         self.fire: Callable[[], None] = lambda: None  # wakes the firer
@@ -109,6 +110,7 @@ class Claimer:
         """Learn that an event was stored that may lie below what was claimed already."""
         if due_at <= now + self._lead + self._poll:
             self._sweep_at = 0
+            self._hinted = True
             self.wake()
 
     def want(self) -> None:
@@ -196,6 +198,7 @@ class Claimer:
         shards = self._keeper.shards
         high = now + self._lead
         sweeping = now >= self._sweep_at
+        hinted, self._hinted = self._hinted, False
         low = 0 if sweeping else min((self._lows.get(s, 0) for s in shards), default=0)
         without = tuple(lane.kind for lane in narrow)
         began = self._clock.boot()
@@ -214,7 +217,7 @@ class Claimer:
         if not self._behind:
             self._lows.update((s, high + 1) for s in shards)
         self._claim_each(narrow, now, high)
-        if due or self._behind:
+        if due or self._behind or hinted:
             return self._next_tick
         soonest = seen[0].due_at - self._lead if seen else now + self._poll
         return max(self._next_tick, min(soonest, now + self._poll))

@@ -20,6 +20,7 @@ from duetime.node.firer import Firer
 from duetime.node.judge import Rules, give_back
 from duetime.node.keeper import Keeper
 from duetime.node.lanes import Lane, Lanes
+from duetime.node.listener import Listener
 from duetime.node.pools import ThreadPool
 from duetime.node.reporter import Reporter
 from duetime.node.runner import Runner
@@ -27,7 +28,7 @@ from duetime.node.settler import Settler
 from duetime.node.shell import Shell, Stage, Waker
 from duetime.node.timeline import Timeline
 from duetime.observer import ErrorReport, Level, Observers
-from duetime.stores.contract import Store
+from duetime.stores.contract import Bell, Store
 from duetime.tally import Lateness, Tally
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Node:
         self.shells: dict[str, Shell] = {}
         self.idle = Waker()
         self._beater: Beater | None = None
+        self._bell: Bell | None = getattr(store, "bell", None)
+        self._listener: Listener | None = None
         self._storing = 0  # inserts under way of events that this node will hold
         self._storing_lock = threading.Lock()
         self._hurried = False
@@ -197,6 +200,10 @@ class Node:
         """Free rows whose insert was never answered: stored or not, nobody holds them here."""
         self.settler.report([], [give_back(row) for row in rows])
 
+    def serves(self, shard: int) -> bool:
+        """Tell whether this node looks into a shard, and so needs nobody's help there."""
+        return shard in self.keeper.shards
+
     def stored(self, due_at: int, now: int) -> None:
         """Hear of an event stored unclaimed by this process."""
         self.claimer.hint(due_at, now)
@@ -219,6 +226,9 @@ class Node:
             self.shells[name] = Shell(stage, name, self.clock, self._failed)
         for shell in self.shells.values():
             shell.start()
+        if self._bell is not None:
+            self._listener = Listener(self._bell, self.claimer.hint, self.clock, self._observers)
+            self._listener.start()
 
     def stop(self, grace: float | None = None) -> None:
         """Stop in order: no new claims, handlers finish or are given back, beats last.
@@ -240,6 +250,8 @@ class Node:
         self._end("settler")
         flushed = self._flush(deadline)
         self._threads.stop()
+        if self._listener is not None:
+            self._listener.stop(_JOIN)
         self._end("reporter")
         self._end("keeper")
         if self._beater is not None:

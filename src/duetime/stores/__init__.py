@@ -78,4 +78,10 @@ def _open_postgres(url: StoreUrl, settings: Settings, clock: Clock | None) -> St
             code="driver_missing",
             field="store",
         ) from None
-    return PostgresStore(url, prefix=f"{settings.namespace}_", shards=settings.shards, clock=clock)
+    return PostgresStore(
+        url,
+        prefix=f"{settings.namespace}_",
+        shards=settings.shards,
+        clock=clock,
+        notify=settings.notify,
+    )

@@ -210,6 +210,16 @@ SELECT current_database(), current_setting('transaction_isolation'),
 -- The limit goes before the caller goes on.
 SELECT set_config('lock_timeout', '0', true);
 
+-- name: ring
+-- A hint to the nodes, in a transaction of its own that does not wait for the disk: a notification
+-- in that of an insert would hold a lock that all notifying transactions share while it is flushed.
+SELECT set_config('synchronous_commit', 'off', true),
+       pg_notify('{prefix}due', %(due_at)s::bigint::text);
+
+-- name: listen
+-- On a connection of its own. Behind a pooler that lends connections it may fail or hear nothing.
+LISTEN "{prefix}due";
+
 -- name: peek
 -- One statement for all shards: each is one seek and stops at the limit.
 SELECT e.due_at, e.kind

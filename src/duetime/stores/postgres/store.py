@@ -28,6 +28,7 @@ from duetime.stores.contract import (
 from duetime.stores.joined import join
 from duetime.stores.postgres import changing, claiming, findings, reading, settling
 from duetime.stores.postgres.arrays import smallints
+from duetime.stores.postgres.bell import PostgresBell
 from duetime.stores.postgres.connection import Database, DuplicateError
 from duetime.stores.postgres.session import Session
 from duetime.stores.postgres.within import PostgresChanges
@@ -47,6 +48,7 @@ class PostgresStore:
     other's events. `shards` counts when the tables are made; tables that exist keep theirs.
     Nothing is opened before the first call. To run, SELECT, INSERT, UPDATE and DELETE on the
     tables are enough; a pooler that gives each transaction another connection is no obstacle.
+    With `notify`, nodes are told of events that are stored elsewhere and due now.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class PostgresStore:
         shards: int = 32,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        notify: bool = True,
     ) -> None:
         """Raise ConfigError for a URL or prefix that cannot be."""
         self.shards = shards
@@ -68,6 +71,7 @@ class PostgresStore:
         url = parse_store(url) if isinstance(url, str) else url
         chance = chance or SystemChance()
         self._database = Database(url, self._sql["session"], chance, self._verify)
+        self.bell = PostgresBell(url, self._database, self._sql, self._clock) if notify else None
         self._claimed = claiming.Latest()
         # The database, and the statements for any search path.
         self._qualified: tuple[str, dict[str, bytes]] | None = None

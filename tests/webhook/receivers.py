@@ -157,7 +157,7 @@ def sending(
     more.setdefault("resolve", lambda _host: ("127.0.0.1",))
     with Sender(
         policy=policy or lenient(*ports),
-        limits=limits or Limits(timeout=1.0, connect=0.5),
+        limits=limits or Limits(timeout=5.0, connect=2.0),
         **more,  # type: ignore[arg-type] # the same
     ) as sender:
         yield sender

@@ -28,7 +28,8 @@ from tests.webhook.receivers import (
     sending,
 )
 
-QUICK = Limits(timeout=0.5, connect=0.25, failures=100)
+QUICK = Limits(timeout=0.8, connect=0.4, failures=100)
+SLACK = 1.0  # seconds by which a busy machine may be late
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Behaviour = Callable[[socket.socket, Seen], object]
 
@@ -49,7 +50,7 @@ def say(text: bytes, then: Callable[[socket.socket], Any]) -> Behaviour:
 
 
 def late(connection: socket.socket, _seen: Seen) -> object:
-    threading.Event().wait(0.7)
+    threading.Event().wait(1.1)
     connection.sendall(OK)
     return None
 
@@ -104,9 +105,9 @@ def test_a_bad_receiver_costs_one_attempt(behave: Behaviour | None, fault: Fault
         doomed = [sender.send(post(bad.url())) for _ in range(3)]
         for _ in range(5):
             assert sender.send(post(good.url("other.test"))).result(DEADLINE).status == 200
-        assert elapsed(began) < 0.4
+        assert fault is not Fault.TIMEOUT or not any(one.done() for one in doomed)
         answers = [one.result(DEADLINE) for one in doomed]
-        assert elapsed(began) < 0.9
+        assert elapsed(began) < QUICK.timeout + SLACK
         assert {answer.fault for answer in answers} == {fault}
         assert all(len(answer.body) <= QUICK.answer for answer in answers)
         assert is_free(sender)
@@ -145,7 +146,7 @@ def test_a_port_where_nobody_listens() -> None:
         began = CLOCK.boot()
         answer = sender.send(post(f"http://example.test:{port}/")).result(DEADLINE)
         assert answer.fault is Fault.CONNECTING
-        assert elapsed(began) < 0.4
+        assert elapsed(began) < QUICK.connect
 
 
 def test_a_connection_that_is_never_taken() -> None:
@@ -160,7 +161,7 @@ def test_a_connection_that_is_never_taken() -> None:
             began = CLOCK.boot()
             answer = sender.send(post(f"http://example.test:{port}/")).result(DEADLINE)
             assert answer.fault is Fault.TIMEOUT
-            assert 0.2 < elapsed(began) < 0.45
+            assert QUICK.connect - 0.01 < elapsed(began) < QUICK.connect + SLACK
         for filler in fillers:
             filler.close()
 
@@ -179,9 +180,9 @@ def test_a_dead_resolver_delays_only_its_names() -> None:
         began = CLOCK.boot()
         doomed = [sender.send(post(one.url("dead.test"))) for _ in range(4)]
         assert sender.send(post(one.url())).result(DEADLINE).status == 200
-        assert elapsed(began) < 0.2
+        assert not any(call.done() for call in doomed)
         answers = [call.result(DEADLINE) for call in doomed]
-        assert 0.2 < elapsed(began) < 0.45
+        assert QUICK.connect - 0.01 < elapsed(began) < QUICK.connect + SLACK
         assert {answer.fault for answer in answers} == {Fault.RESOLVING}
         assert is_free(sender)
         stuck.set()
@@ -256,13 +257,12 @@ def test_a_netrc_file_is_not_read(
 
 def test_a_dead_receiver_holds_few_slots() -> None:
     """Of many calls to a silent receiver few are under way; the others hear soon to come again."""
-    limits = Limits(timeout=0.5, connect=0.25, patience=0.05)
+    limits = Limits(timeout=1.0, connect=0.5, patience=0.05)
     with Receiver() as dead, Receiver() as good, sending(dead.port, good.port, limits=limits) as s:
         dead.behave = hold(dead)
-        began = CLOCK.boot()
         doomed = [s.send(post(dead.url())) for _ in range(200)]
         wait([s.send(post(good.url("b.test"))) for _ in range(20)], DEADLINE)
-        assert elapsed(began) < 0.4
+        assert sum(call.done() for call in doomed) <= 196
         answers = [call.result(DEADLINE) for call in doomed]
         faults = [answer.fault for answer in answers]
         assert faults.count(Fault.TIMEOUT) == 4

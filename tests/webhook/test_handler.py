@@ -214,7 +214,7 @@ def test_a_hopeless_delivery_ends_among_the_dead() -> None:
 
 def test_a_dead_receiver_delays_only_itself() -> None:
     """While one receiver is silent, hundreds of events to another are on time, through one kind."""
-    limits = Limits(timeout=1.0, connect=0.2, patience=0.05, failures=3, pause=30)
+    limits = Limits(timeout=3.0, connect=0.5, patience=0.05, failures=3, pause=30)
     backoff = Backoff(retries=18, first=30, maximum=30)
     with Receiver() as dead, Receiver() as good, sending(dead.port, good.port, limits=limits) as s:
         dead.behave = hold(dead)
@@ -228,7 +228,7 @@ def test_a_dead_receiver_delays_only_itself() -> None:
                 {"kind": "webhook", "payload": {"url": good.url()}} for _ in range(300)
             )
             until(lambda: len(good.seen) == 300)
-            assert elapsed(began) < 1.0
+            assert elapsed(began) < 3.0
             assert len(dead.seen) == 4
 
 

@@ -75,16 +75,17 @@ def test_what_is_given_is_what_is_sent(method: str, body: bytes) -> None:
 
 def test_time_outs_are_the_callers() -> None:
     """A call that names a time-out ends by it, one that does not by the sender's."""
-    with Receiver() as one, sending(one.port, limits=Limits(timeout=0.4)) as sender:
+    with Receiver() as one, sending(one.port, limits=Limits(timeout=0.8)) as sender:
         one.behave = hold(one)
         began = CLOCK.boot()
         quick, slow = (sender.send(post(one.url(), timeout=limit)) for limit in (0.15, None))
         answer = quick.result(DEADLINE)
         assert answer.fault is Fault.TIMEOUT
-        assert 0.14 < elapsed(began) < 0.35
-        assert 140_000 < answer.took < 350_000
+        assert elapsed(began) > 0.14
+        assert answer.took > 140_000
+        assert not slow.done()
         assert slow.result(DEADLINE).fault is Fault.TIMEOUT
-        assert 0.39 < elapsed(began) < 0.6
+        assert 0.79 < elapsed(began) < 2
 
 
 def test_threads_and_loops_share_a_sender() -> None:
@@ -109,7 +110,7 @@ def test_threads_and_loops_share_a_sender() -> None:
 
 def test_a_cancelled_call_is_cut_off() -> None:
     """When the caller's task is cancelled, the call ends and its place is free."""
-    with Receiver() as one, sending(one.port, limits=Limits(timeout=5)) as sender:
+    with Receiver() as one, sending(one.port, limits=Limits(timeout=25)) as sender:
         one.behave = hold(one)
 
         async def main() -> None:
@@ -136,7 +137,8 @@ def test_a_call_cancelled_while_its_name_is_resolved_is_let_go() -> None:
         answer.wait(DEADLINE)
         return ("127.0.0.1",)
 
-    with Receiver() as one, sending(one.port, resolve=resolve) as sender:
+    limits = Limits(timeout=25, connect=25)
+    with Receiver() as one, sending(one.port, limits=limits, resolve=resolve) as sender:
 
         async def main() -> None:
             task = asyncio.ensure_future(sender.call(post(one.url())))

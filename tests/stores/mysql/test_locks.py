@@ -61,7 +61,7 @@ def unfinished(due_at: int, shard: int = 0) -> str:
 
 
 def test_a_held_row_delays_no_rescue(store: MysqlStore, admin: Admin) -> None:
-    """A node's claims are freed but for those that somebody holds, which are freed the next time."""
+    """A node's claims are freed but for those that somebody holds; those the next time."""
     rows = sorted(row(T + i, shard=i % 2) for i in range(6))
     store.insert(rows)
     mine = number()

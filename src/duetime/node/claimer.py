@@ -205,7 +205,7 @@ class Claimer:
         seen = self._store.peek(shards, low, high + self._poll, self._batch, Kinds(None, without))
         if sweeping:
             cost = min(_LONGEST, _SHARE * (self._clock.boot() - began))
-            self._sweep_at = now + max(self._poll, cost)
+            self._sweep_at = self._next_tick if hinted else now + max(self._poll, cost)
         due = sum(1 for one in seen if one.due_at <= high)
         if due >= min(self._batch, room):
             self._behind = list(shards)

@@ -164,6 +164,23 @@ def test_slow_kinds_do_not_hide_one_another() -> None:
     assert "one" in {one[4] for one in stand.held()}
 
 
+def test_after_a_hint_it_looks_twice() -> None:
+    """What is stored right behind the event that was told of is found at the next tick."""
+    stand = ready(poll=10)
+    stand.claim()
+    stand.ticker.go_on(MICROS)
+    stand.insert([row(stand.now, 1)])
+    stand.node.claimer.hint(stand.now, stand.now)
+    assert stand.claim() == stand.now + 25 * MS
+    stand.insert([row(stand.now, 2)])  # without a hint
+    stand.ticker.go_on(25 * MS)
+    again = stand.claim()
+    assert {one[1] for one in stand.held()} == {1, 2}
+    assert again is not None
+    stand.ticker.go_on(again - stand.now)
+    assert stand.claim() == stand.now + 10 * MICROS  # and then it waits again
+
+
 # --- a slow store -----------------------------------------------------------------------------------
 
 

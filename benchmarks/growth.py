@@ -11,7 +11,7 @@ from benchmarks.databases import Database
 from benchmarks.drain import nodes_drain
 from benchmarks.lateness import own
 from benchmarks.load import DAY, HOUR, KIND, PAYLOAD, SECOND, now, rows
-from benchmarks.raw import rate
+from benchmarks.raw import coalesced, drain, rate
 from benchmarks.stand import Entry, Figures, Size, Stand
 
 __all__ = ["run"]
@@ -32,24 +32,23 @@ def run(stand: Stand) -> None:
             waiting.fill(stand, database, _space(pending), pending)
     drained = stand.count(100, 20_000)
     seconds = stand.size(_WAITING)
-    for case, units, measure in (
-        ("create 64 threads", "events/s", partial(_create, stand)),
-        ("create in bulk", "events/s", partial(_bulk, drained)),
-        ("drain sync", "events/s", partial(_drain, stand, drained)),
-        ("lateness 1,000/s", "ms", partial(_lateness, stand)),
-        ("waiting", waiting.UNITS, partial(_waiting, seconds)),
+    for case, units, measure, limit in (
+        ("create 64 threads", "events/s", partial(_create, stand), partial(_bare_create, stand)),
+        ("create in bulk", "events/s", partial(_bulk, drained), partial(_bare_bulk, drained)),
+        ("drain sync", "events/s", partial(_drain, stand, drained), partial(_bare_drain, drained)),
+        ("lateness 1,000/s", "ms", partial(_lateness, stand), None),
+        ("waiting", waiting.UNITS, partial(_waiting, seconds), None),
     ):
-        entries = [
-            Entry(
-                f"growth {case}, {pending:,} pending",
-                "duetime",
-                database.store,
-                partial(measure, database, _space(pending)),
-                {"pending": pending, "drained": drained},
-            )
-            for database in stand.databases
-            for pending in (sizes if case != "waiting" else sizes[-1:])
-        ]
+        entries = []
+        for database in stand.databases:
+            for pending in sizes if case != "waiting" else sizes[-1:]:
+                name, space = f"growth {case}, {pending:,} pending", _space(pending)
+                kept = {"pending": pending, "drained": drained}
+                engine = partial(measure, database, space)
+                entries.append(Entry(name, "duetime", database.store, engine, kept))
+                if limit is not None:
+                    bare = partial(limit, database, space)
+                    entries.append(Entry(name, "limit", database.store, bare))
         stand.compare(f"growth: {case}", units, entries)
     for database in stand.databases:
         for pending in sizes:
@@ -94,6 +93,32 @@ def _drain(stand: Stand, count: int, database: Database, namespace: str) -> Figu
     rate(raw.insert, rows(count, now() - 60 * SECOND, 60 * SECOND, seed=stand.seed), 1000)
     raw.close()
     return {"": nodes_drain(database, namespace, "none", 1, count)}
+
+
+def _bare_create(stand: Stand, database: Database, namespace: str) -> Figures:
+    seconds = stand.size(_CREATE)
+    raw = database.connect(namespace)
+    fresh = rows(int(60_000 * seconds), now() + HOUR, SECOND, seed=stand.seed)
+    found = coalesced(raw.insert, fresh, 64, seconds)
+    raw.close()
+    _tidy(database, namespace)
+    return {"": found}
+
+
+def _bare_bulk(count: int, database: Database, namespace: str) -> Figures:
+    raw = database.connect(namespace)
+    fresh = rows(count, now(), 2 * DAY, seed=now())
+    found = rate(raw.insert, fresh, 1000)
+    rate(raw.delete, fresh, 1000)
+    raw.close()
+    return {"": found}
+
+
+def _bare_drain(count: int, database: Database, namespace: str) -> Figures:
+    raw = database.connect(namespace)
+    rate(raw.insert, rows(count, now() - 60 * SECOND, 60 * SECOND), 1000)
+    raw.close()
+    return {"": drain(partial(database.connect, namespace), lambda _: None, now(), 1000)}
 
 
 def _lateness(stand: Stand, database: Database, namespace: str) -> Figures:

@@ -127,7 +127,8 @@ def drain(
             for shard in list(low):
                 number += 1
                 edge = raw.edge(shard, low[shard], batch)
-                high = until if edge is None else edge
+                last = edge is None or edge > until  # what waits lies beyond
+                high = until if edge is None or last else edge
                 bounds = Bounds(shard, low[shard], high, index + 1 << 32 | number)
                 rows = raw.claim(bounds)
                 for row in rows:
@@ -136,7 +137,7 @@ def drain(
                     raw.settle(bounds)
                 done[index] += len(rows)
                 low[shard] = high
-                if edge is None:
+                if last:
                     del low[shard]
 
     began = time.perf_counter()

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import keeping
 from benchmarks.databases import Database
 from benchmarks.load import quantiles, rows
-from benchmarks.raw import coalesced, coalesced_tasks
+from benchmarks.raw import coalesced, coalesced_tasks, drain
 from benchmarks.raw_sqlite import RawSqlite
 from benchmarks.result import Machine, Result
 from benchmarks.stand import Entry, Stand
@@ -162,4 +162,17 @@ def test_bare_callers_share_commits(
     assert rate > 0
     assert raw.count() == sum(batches) == 320
     assert max(batches) > 1
+    raw.close()
+
+
+def test_the_bare_drain_leaves_what_waits(database: Database) -> None:
+    """The bare loop handles each due row once, takes more than a batch, and no row of the future."""
+    raw = database.raw()
+    now = 10**15
+    raw.insert(rows(3_000, now - 3_000, 3_000))
+    raw.insert(rows(500, now + 10**9, 500))
+    seen: list[int] = []
+    assert drain(database.connect, lambda event: seen.append(event.row[1]), now, 50) > 0
+    assert len(seen) == len(set(seen)) == 3_000
+    assert raw.count() == 500
     raw.close()

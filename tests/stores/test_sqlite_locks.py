@@ -110,11 +110,23 @@ def unreadable(*_: object) -> list[Row]:
     raise StoreUnavailable("no reader")
 
 
-def test_after_a_full_claim_less_may_be_left(store: SqliteStore) -> None:
-    """A claim that took its limit is followed by ones that take the rest, and then nothing."""
+def test_after_a_full_claim_less_may_be_left(store: SqliteStore, other: Connection) -> None:
+    """A claim that took its limit is followed by ones that take the rest, and then write nothing."""
     store.insert([row(T + i, shard=i % 3) for i in range(14)])
-    took = [len(store.claim(number(), range(32), 0, T + 20, 5)) for _ in range(5)]
-    assert took == [5, 5, 4, 0, 0]
+    took = [len(store.claim(number(), range(32), 0, T + 20, 5)) for _ in range(4)]
+    assert took == [5, 5, 4, 0]
+    other.run("BEGIN IMMEDIATE")
+    assert store.claim(number(), range(32), 0, T + 20, 5) == []
+    other.run("ROLLBACK")
+
+
+def test_an_insert_that_is_asked_again_after_a_move(store: SqliteStore) -> None:
+    """An event that has moved meanwhile is not stored a second time at its old place."""
+    fresh = row()
+    store.insert([fresh])
+    assert store.reschedule([(id_of(fresh), T + 5)]) == [Answer.RESCHEDULED]
+    assert store.insert([fresh]) == [None]
+    assert [event.row[0] for event in store.find(Filter(), 5)] == [T + 5]
 
 
 def test_a_refused_value_changes_nothing(store: SqliteStore) -> None:

@@ -402,7 +402,7 @@ def test_what_the_caller_makes_of_rows_does_not_matter(path: str) -> None:
     inside = store.within(caller)
     found = inside.insert([row(name="a")])[0]
     assert found is not None
-    assert (found.id, found.kind) == ("a", "mail")
+    assert (found.id, found.kind, type(found.row)) == ("a", "mail", tuple)
     assert inside.reschedule([("a", T + 9)]) == [Answer.RESCHEDULED]
     assert (caller.row_factory, caller.text_factory) == (sqlite3.Row, bytes)
     caller.commit()

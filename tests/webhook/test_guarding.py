@@ -12,7 +12,7 @@ from typing import Any
 import pycurl
 import pytest
 
-from duetime.webhook import Fault, Limits, Policy, Sender
+from duetime.webhook import Fault, Limits, Policy
 from duetime.webhook.exchange import Exchange, _pin
 from duetime.webhook.url import parse_url
 from tests.webhook.certificates import Authority
@@ -265,13 +265,32 @@ def test_plain_text_on_a_port_of_tls() -> None:
         assert answer.fault in (Fault.TLS, Fault.TIMEOUT)
 
 
-def test_only_urls_of_our_own_are_sent() -> None:
-    """A scheme that the policy does not allow is refused by libcurl, too."""
-    with Receiver() as one:
-        with Sender(
-            policy=Policy(allow_private=True, ports=(one.port,)),
-            resolve=lambda _host: ("127.0.0.1",),
-        ) as sender:
-            assert sender.send(post(one.url())).result(DEADLINE).fault is not None
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(allow_http=True, allow_private=True, ports=(443,)),
+        Policy(allow_http=True, allow_private=True, ports=OPEN.ports, hosts=("other.test",)),
+        Policy(allow_private=True, ports=OPEN.ports),
+    ],
+    ids=["port", "host", "scheme"],
+)
+def test_the_policy_is_asked_at_each_delivery(policy: Policy) -> None:
+    """A call that the policy does not allow, or does not allow any more, is not made."""
+    with Receiver() as one, sending(policy=policy) as sender:
+        answer = sender.send(post(one.url())).result(DEADLINE)
+        assert answer.fault is Fault.BLOCKED
         assert one.connections == 0
-        assert parse_url(one.url()).scheme == "http"
+        assert not sender._calls
+
+
+def test_only_schemes_of_ours_are_sent() -> None:
+    """A scheme that the policy does not allow is refused by libcurl, too."""
+    policy = Policy(allow_private=True, ports=OPEN.ports)
+    handle = Exchange(policy, Limits(), policy.guard())
+    with Receiver() as one:
+        handle.begin(post(one.url("127.0.0.1")), ("127.0.0.1",), 1_000_000)
+        with pytest.raises(pycurl.error) as caught:
+            handle.curl.perform()
+        assert caught.value.args[0] == pycurl.E_UNSUPPORTED_PROTOCOL
+        assert one.connections == 0
+    handle.close()

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from duetime.chance import Chance, SystemChance
 from duetime.clock import MICROS, Clock, SystemClock
-from duetime.errors import ConfigError, LifecycleError
+from duetime.errors import ConfigError, InvalidInput, LifecycleError
 from duetime.webhook.answer import Answer, Fault, asked_wait, is_well
 from duetime.webhook.destinations import Destination, Destinations, Held
 from duetime.webhook.policy import Limits, Policy
@@ -223,6 +223,11 @@ class Sender:
         call.began = now
         call.deadline = now + int((call.request.timeout or limits.timeout) * MICROS)
         self._calls.add(call)
+        try:
+            self.policy.check(call.request.url, self.guard)
+        except InvalidInput as error:
+            self._answer(call, Answer(fault=Fault.BLOCKED, detail=str(error)), now)
+            return
         place = self._destinations.get(call.request.url.origin)
         verdict = self._destinations.enter(place, call, now)
         if isinstance(verdict, Held):

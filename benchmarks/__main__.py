@@ -37,6 +37,24 @@ def main(arguments: list[str]) -> int:
             return 2
     if "celery" in systems and "redis" not in stores and not asked.store:
         stores.append("redis")
+    try:
+        stand = _measure(asked, names, stores, systems, urls)
+    finally:
+        if asked.publish:
+            page.publish()  # of an interrupted run, too, what it has measured
+    if stand.failed:
+        print("failed: " + "; ".join(stand.failed), file=sys.stderr)
+    return 1 if stand.failed else 0
+
+
+def _measure(
+    asked: argparse.Namespace,
+    names: Sequence[str],
+    stores: Sequence[str],
+    systems: Sequence[str],
+    urls: dict[str, str],
+) -> Stand:
+    """Start the databases and run the benchmarks."""
     with tempfile.TemporaryDirectory(prefix="duetime-bench-") as folder:
         Path(folder).chmod(0o755)  # servers run as users of their own
         with opened(stores, Path(folder), urls) as databases:
@@ -55,11 +73,7 @@ def main(arguments: list[str]) -> int:
                 began = time.monotonic()
                 BENCHMARKS[name](stand)
                 print(f"--- {name}: {time.monotonic() - began:.0f} s\n", flush=True)
-    if asked.publish:
-        page.publish()
-    if stand.failed:
-        print("failed: " + "; ".join(stand.failed), file=sys.stderr)
-    return 1 if stand.failed else 0
+            return stand
 
 
 def _words(texts: Sequence[str]) -> list[str]:

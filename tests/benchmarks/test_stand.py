@@ -166,7 +166,7 @@ def test_bare_callers_share_commits(
 
 
 def test_the_bare_drain_leaves_what_waits(database: Database) -> None:
-    """The bare loop handles each due row once, takes more than a batch, and no row of the future."""
+    """The bare loop handles each due row once, batch by batch, and no row of the future."""
     raw = database.raw()
     now = 10**15
     raw.insert(rows(3_000, now - 3_000, 3_000))
@@ -176,3 +176,18 @@ def test_the_bare_drain_leaves_what_waits(database: Database) -> None:
     assert len(seen) == len(set(seen)) == 3_000
     assert raw.count() == 500
     raw.close()
+
+
+def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """With --missing nothing is measured again that the file holds of this commit."""
+    from benchmarks.__main__ import main
+
+    path = tmp_path / "results.json"
+    words = ["imports", "--quick", "--store", "sqlite", "--json", str(path)]
+    assert main(words) == 0
+    (first,) = keeping.load(path)
+    assert main([*words, "--missing"]) == 0
+    assert keeping.load(path) == [first]
+    assert main(words) == 0
+    (again,) = keeping.load(path)
+    assert again.value != first.value

@@ -177,7 +177,7 @@ def test_lost_requests_are_sent_again_or_told(
 def test_half_open_connections_are_left(
     launch: Launch, place: ServerPlace, proxy: Proxy, fault: Record, size: Size
 ) -> None:
-    """Nodes whose connections go silent make new ones in time; after a silence of all they go on."""
+    """Nodes whose connections go silent make new ones in time, and go on after a silence of all."""
     fleet = launch(place, **USUAL, max_crashes=1000)
     nodes = fleet.start_ready(2, settings={"store": place.at(proxy.port)}, **LOAD)
     slowest = 0.0
@@ -284,7 +284,7 @@ def test_a_node_cut_off_is_replaced(
     size: Size,
     one_way: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """A node that is cut off stops in time, the others take over, and what it says later is late."""
+    """A node that is cut off stops in time and is replaced, and what it says later is refused."""
     with ExitStack() as stack:
         network = stack.enter_context(Network()) if Network.possible() else None
         listen = network.host if network else "127.0.0.1"

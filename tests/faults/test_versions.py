@@ -114,10 +114,7 @@ def wait_a_little(migrator: Child, seconds: float) -> None:
 def judge_but_for_migrators(fleet: Fleet, fault: Record) -> list[str]:
     """Judge; a migration that gave up in time has written an error down. Return the doubled."""
     gave_up = fleet.oracle.lines("error")
-    lines = fleet.oracle.lines
-    fleet.oracle.lines = lambda *what: (  # type: ignore[method-assign]
-        [line for line in lines(*what) if line not in gave_up]
-    )
+    fleet.oracle.leave_out(lambda line: line in gave_up)
     return list(judge(fleet, fault).doubled)
 
 
@@ -125,7 +122,7 @@ def judge_but_for_migrators(fleet: Fleet, fault: Record) -> list[str]:
 def test_two_versions_share_the_tables(
     launch: Launch, place: ServerPlace, fault: Record, size: Size
 ) -> None:
-    """Nodes of this release and of the next share the tables; what only the next knows waits for it.
+    """Nodes of this release and the next share the tables; what only the next knows waits for it.
 
     The tables of a release that shut this one out are refused.
     """

@@ -271,7 +271,7 @@ def _add_step(sql: str, name: str) -> None:
 
     for store in ("sqlite", "mysql", "postgres"):
         module = importlib.import_module(f"duetime.stores.{store}.store")
-        module.load_migrations = load  # type: ignore[attr-defined]
+        vars(module)["load_migrations"] = load
 
 
 def _ready(scheduler: Scheduler, log: Log) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +79,10 @@ class Oracle:
         *whole, self._rest = (self._rest + data).split(b"\n")
         self._lines.extend(map(_parse, whole))
         return [line for line in self._lines if not what or line.what in what]
+
+    def leave_out(self, when: Callable[[Line], bool]) -> None:
+        """Forget the records for which `when` says so."""
+        self._lines = [line for line in self.lines() if not when(line)]
 
     def count(self, *what: str) -> int:
         """Count the records of some sorts."""

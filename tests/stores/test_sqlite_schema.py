@@ -99,7 +99,7 @@ def test_a_newer_schema_is_refused(store: SqliteStore, path: str, library: str) 
 def test_a_newer_schema_that_suits_is_used(
     store: SqliteStore, path: str, library: str, name: str, *, suits: bool
 ) -> None:
-    """Tables with a newer step that says it suits this version are used; with another they are not."""
+    """Tables with a newer step are used where it says that it suits this one, and only there."""
     newer = SqliteStore(path, library=library)
     sql = "ALTER TABLE duetime_events ADD COLUMN note TEXT"
     newer._steps = [*newer._steps, Migration(2, f"0002_{name}", "sum", sql)]

@@ -94,7 +94,7 @@ def test_an_unfinished_insert_stalls_no_claim(store: PostgresStore, admin: Admin
 
 
 def test_a_held_row_delays_no_rescue(store: PostgresStore, admin: Admin) -> None:
-    """A node's claims are freed but for those that somebody holds, which are freed the next time."""
+    """A node's claims are freed but for those that somebody holds, which are freed next time."""
     rows = sorted(row(T + i, shard=i % 2) for i in range(6))
     store.insert(rows)
     mine = number()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from duetime import Answer, Event, Scheduler, StoreUnavailable
-from duetime.event import Row
+from duetime.clock import to_micros
+from duetime.event import Row, make_id
 from duetime.stores.contract import Death, Settlement
 from tests.within.callers import Caller
 
@@ -133,7 +134,8 @@ def test_nobody_waits_for_what_is_not_there(one: Caller, scheduler: Scheduler) -
     """
     gone = [scheduler.schedule("a", at=LATER, id=name).id for name in (None, "m")]
     assert scheduler.cancel_many(gone) == [Answer.CANCELLED] * 2
-    for event_id in (*gone, "never"):
+    never = [make_id(shard, to_micros(LATER), 5) for shard in (0, 15, 31)]
+    for event_id in (*gone, *never, "never"):
         assert one.call("cancel", event_id) is Answer.UNKNOWN
         assert one.call("reschedule", event_id) is Answer.UNKNOWN
     kept = scheduler.schedule("b", at=LATER, id="n")
@@ -150,7 +152,8 @@ def around(scheduler: Scheduler, moment: datetime, name: str) -> None:
     ]
     before = datetime.now(UTC)
     events = scheduler.schedule_many(wishes)
-    names = [f"{name}{letter}" for letter in "abcdefgh"] + [f"a{name}", f"z{name}", "l", "zz"]
+    names = [f"{name}{end}" for end in ("a", "b", "c", "d", "-0", "-1x", "-3")]
+    names += [f"a{name}", f"z{name}", "l", "zz"]
     for each in names:
         scheduler.schedule("near", at=moment, id=each)
     assert scheduler.cancel_many([event.id for event in events]) == [Answer.CANCELLED] * 200

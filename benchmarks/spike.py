@@ -78,7 +78,8 @@ def _engine(stand: Stand, database: Database, count: int, settings: dict[str, An
         )
         raw.settled()
         raw.close()
-        assert now() < instant - int((around + lead) * SECOND), "filling took too long"
+        in_time = now() < instant - int((around + lead) * SECOND)
+        assert in_time or stand.quick, "filling took too long"
         node.go()
         node.settled(count + trickle)
         noted = node.end()[0]

@@ -40,12 +40,13 @@ def settle_all(fleet: Fleet, *, doubled: int) -> None:
     """See what was acknowledged so far fired, and the rest kept; little may have run twice."""
     asked = fleet.oracle.ids("asked")
     wait_until(lambda: asked <= fleet.oracle.ids("ended"), 40, "all of it was fired")
-    fleet.stop_all()
+    total = fleet.stop_all()
     waiting = fleet.oracle.ids("asked") - fleet.oracle.ids("ended")
     kept = {event.id for event in fleet.scheduler.find(limit=1_000)}
     assert waiting <= kept
     twice = repeated(fleet.oracle.runs())
-    print(f"{len(asked)} events, {len(twice)} started twice")
+    rescued, stale = total["rescued"], total["stale"]
+    print(f"{len(asked)} events, {len(twice)} started twice, {rescued} rescued, {stale} stale")
     assert len(twice) <= doubled
     assert fleet.early() == []
     assert fleet.dead() == []

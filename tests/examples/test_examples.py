@@ -26,6 +26,7 @@ PRINTED = {
         "fired so far: 2",
     ],
     "pull.py": ["sales is given back", "consumer built sales", "taxes confirmed in attempt 2"],
+    "transaction.py": ["scheduled: [1]", "order 1 expires; orders in the table: [1]"],
 }
 # Run by tests of their own: the demo by test_demo.py, the shop by README.md's blocks.
 ELSEWHERE = {"demo.py", "demo_audit.py", "demo_plan.py", "demo_screen.py", "shop.py"}

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.processes
 Size = Callable[[int, int], int]
 Launch = Callable[..., Fleet]
 USUAL: dict[str, Any] = {"lease": 3.0, "beat": 0.5, "margin": 1.0, "poll": 0.2, "beater": False}
+# Where no node is to be held for dead: on a crowded machine one may get no processor for seconds.
+PATIENT = {**USUAL, "lease": 20.0}
 
 
 @pytest.mark.timeout(300)
@@ -27,7 +29,7 @@ def test_no_cancelled_event_starts(
     launch: Launch, place: ServerPlace, fault: Record, size: Size
 ) -> None:
     """Of events cancelled within ± 50 ms of their due time, none starts that was cancelled."""
-    fleet = launch(place, **USUAL)
+    fleet = launch(place, **PATIENT)
     count, rate = size(1_000, 10_000), size(400, 500)
     fleet.start_ready(1)
     due = fleet.schedule([{"kind": "note", "after": 5 + i / rate} for i in range(count)])

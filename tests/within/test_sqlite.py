@@ -223,7 +223,7 @@ def test_what_is_no_connection_is_refused(store: SqliteStore, caller: Any) -> No
 
 
 def test_a_connection_of_another_thread_is_refused(path: str) -> None:
-    """sqlite3 lets only the thread that opened a connection use it, and so do we."""
+    """A connection of sqlite3 is of use in the thread that opened it, and refused in others."""
     store = SqliteStore(path, library="sqlite3")
     store.migrate()
     caller = sqlite3.connect(path)

@@ -309,7 +309,7 @@ _EVER = -(2**63)
 
 
 def _grave(row: Row, died_at: int | None, reason: str | None) -> Event:
-    return Event(row, state=State.DEAD, died_at=died_at, reason=reason)
+    return Event(row, died_at=died_at, reason=reason)
 
 
 def _with_note(history: bytes | None, note: bytes) -> bytes:

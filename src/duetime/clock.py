@@ -48,20 +48,15 @@ class SystemClock:
 class StoreClock:
     """The store's time, carried forward on the boot clock between two measurements."""
 
-    __slots__ = ("_boot", "_clock", "offset")
+    __slots__ = ("boot", "offset")
 
     def __init__(self, clock: Clock, offset: int = 0) -> None:
-        self._clock = clock
-        self._boot = clock.boot
+        self.boot = clock.boot  # the boot clock in µs, itself: asked for once per event
         self.offset = offset
 
     def now(self) -> int:
         """Return the store's time in µs since 1970 UTC."""
-        return self._boot() + self.offset
-
-    def boot(self) -> int:
-        """Return the boot clock in µs."""
-        return self._boot()
+        return self.boot() + self.offset
 
     def measure(self, store_now: int, sent: int, received: int) -> int:
         """Correct the offset by one answer of the store, asked and heard at these boot times.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from duetime import codec
 from duetime.clock import from_micros
@@ -115,89 +118,77 @@ def history_of(data: bytes | None) -> list[dict[str, Any]]:
     return [entry for entry in kept if isinstance(entry, dict)] if isinstance(kept, list) else []
 
 
-class Event:
+class Event(msgspec.Struct, eq=False, gc=False):
     """Something that is to happen at a time: what `schedule` returns and a handler receives.
 
     Wraps a row and decodes on demand, so that handing an event to a handler costs a fraction of
-    a microsecond.
+    a microsecond. A struct, because one is made for every event that is fired.
     """
 
-    __slots__ = ("_payload", "_row", "_state", "created", "died_at", "reason")
-
-    def __init__(
-        self,
-        row: Row,
-        *,
-        created: bool = True,
-        state: State | None = None,
-        died_at: int | None = None,
-        reason: str | None = None,
-    ) -> None:
-        self._row = row
-        self.created = created
-        self.died_at = died_at
-        self.reason = reason
-        self._state = state
+    row: Row  # as it is stored, for stores and stages
+    created: bool = True  # False where a schedule met an event that had its id already
+    died_at: int | None = None  # µs since 1970 UTC, where it is dead
+    reason: str | None = None  # why it is dead
+    decoded: Any = msgspec.UNSET  # the payload, once it was asked for
 
     @property
     def id(self) -> str:
         """The event's name: made by Duetime, or given by the caller."""
-        return id_of(self._row)
+        return id_of(self.row)
 
     @property
     def kind(self) -> str:
         """Selects the handler."""
-        return self._row[4]
+        return self.row[4]
 
     @property
     def payload(self) -> Any:
         """The JSON value that the event carries, decoded at first use."""
+        if self.decoded is not msgspec.UNSET:
+            return self.decoded
         try:
-            return self._payload
-        except AttributeError:
-            pass
-        try:
-            self._payload: Any = codec.decode(self._row[5])
+            payload = codec.decode(self.row[5])
         except ValueError as error:
             raise CorruptPayload(f"The payload of {self.id} is not JSON ({error}).") from None
-        return self._payload
+        self.decoded = payload
+        return payload
 
     @property
     def due_at(self) -> datetime:
         """When it is to fire, in UTC."""
-        return from_micros(self._row[0])
+        return from_micros(self.row[0])
 
     @property
     def attempt(self) -> int:
         """Which attempt this is: 1 at the first; 0 while it was never claimed."""
-        return self._row[6]
+        return self.row[6]
 
     @property
     def failures(self) -> int:
         """How many attempts ended in failure or Retry since it was scheduled or redriven."""
-        return self._row[7]
+        return self.row[7]
 
     @property
     def crashes(self) -> int:
         """How many attempts ended with the death of their node."""
-        return self._row[8]
+        return self.row[8]
 
     @property
     def token(self) -> tuple[int, int]:
         """The fencing token (claim number, attempt): it grows with every attempt of an event."""
-        return (self._row[9], self._row[6])
+        return (self.row[9], self.row[6])
 
     @property
     def created_at(self) -> datetime:
         """When it was scheduled, by the store's clock, in UTC."""
-        return from_micros(self._row[10])
+        return from_micros(self.row[10])
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """What came of earlier attempts, oldest first (the newest are kept): dicts with keys
         `at` (RFC 3339), `attempt`, `outcome` and, where there was one, `error`.
         """
-        return history_of(self._row[11])
+        return history_of(self.row[11])
 
     @property
     def last_error(self) -> str | None:
@@ -207,16 +198,11 @@ class Event:
     @property
     def state(self) -> State:
         """Where it is in its life, at the time it was read."""
-        if self._state is not None:
-            return self._state
-        if self._row[9]:
+        if self.died_at is not None:
+            return State.DEAD
+        if self.row[9]:
             return State.CLAIMED
-        return State.PARKED if self._row[2] == PARKING else State.SCHEDULED
-
-    @property
-    def row(self) -> Row:
-        """The stored row, for stores and stages."""
-        return self._row
+        return State.PARKED if self.row[2] == PARKING else State.SCHEDULED
 
     def __eq__(self, other: object) -> bool:
         """Tell whether both are the same attempt of the same event."""
@@ -228,7 +214,15 @@ class Event:
 
     def __repr__(self) -> str:
         """Show everything but the payload, which may be secret."""
-        return (
-            f"Event(id={self.id!r}, kind={self.kind!r}, due_at={self.due_at.isoformat()}, "
-            f"state={self.state.value}, attempt={self.attempt})"
-        )
+        return f"Event({', '.join(f'{name}={text}' for name, text in self._shown())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show the same where rich prints it."""
+        return [*self._shown()]
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        yield "id", repr(self.id)
+        yield "kind", repr(self.kind)
+        yield "due_at", self.due_at.isoformat()
+        yield "state", self.state.value
+        yield "attempt", str(self.attempt)

@@ -110,7 +110,7 @@ def test_a_corrupt_history_is_empty(history: bytes) -> None:
         (Event(row(claim=1)), State.CLAIMED),
         (Event(row(shard=PARKING)), State.PARKED),
         (Event(row(shard=PARKING, claim=1)), State.CLAIMED),
-        (Event(row(), state=State.DEAD), State.DEAD),
+        (Event(row(), died_at=5), State.DEAD),
     ],
 )
 def test_the_state_is_read_from_the_row(event: Event, state: State) -> None:

@@ -220,14 +220,17 @@ class Runner:
     def _run_batch(self, job: Job) -> None:
         began = self._clock.boot()
         events = self.begin(job)
-        job.running = [event.row for event in events]
+        job.running = rows = [event.row for event in events]
         result: Any = None
         if events:
             try:
                 result = job.lane.handler.function(events)
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a failure
                 result = error
-        self.take_results(job, events, result)
+        if result is None:
+            job.done.extend(rows)
+        else:
+            self.take_results(job, events, result)
         job.running = []
         self.finish(job, self._clock.boot() - began)
 
@@ -268,7 +271,7 @@ class Runner:
             self._reporting += 1
             lane.running -= 1
             lane.moved_at = max(lane.moved_at, self._clock.now())
-            done, others = self._harvest(job)
+            done, others = self._harvest(job, over=True)
             if done or others:
                 lane.measure(job.told, micros)
             lane.held -= len(job.dropped)
@@ -298,10 +301,13 @@ class Runner:
         return self._reporting > 0 or self.lanes.running() > 0
 
     def _harvest(
-        self, job: Job
+        self, job: Job, *, over: bool = False
     ) -> tuple[list[Row], list[tuple[Row, Retry | Dead | BaseException]]]:
         """Take the outcomes that a job has so far; the caller holds the lock."""
-        done = list(_popped(job.done, len(job.done)))
+        if over:  # nobody adds to it any more
+            done, job.done = list(job.done), deque()
+        else:
+            done = list(_popped(job.done, len(job.done)))
         others = list(_popped(job.others, len(job.others)))
         fired = len(done) + len(others)
         job.told += fired

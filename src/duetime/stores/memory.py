@@ -216,7 +216,7 @@ class MemoryStore:
             return False
         self._forget(death.row)
         row, (died_at, reason) = rules.dead_row(death), death[1:3]
-        event = Event(row, state=State.DEAD, died_at=died_at, reason=reason)
+        event = Event(row, died_at=died_at, reason=reason)
         self._dead[event.id] = event
         return True
 
@@ -377,8 +377,7 @@ def _dead_order(event: Event) -> tuple[int, str]:
 
 def _copy(event: Event) -> Event:
     """Return another object for the same event: callers may set `created`."""
-    state = State.DEAD if event.state is State.DEAD else None
-    return Event(event.row, state=state, died_at=event.died_at, reason=event.reason)
+    return Event(event.row, died_at=event.died_at, reason=event.reason)
 
 
 def _matches(event: Event, wanted: Filter) -> bool:

@@ -40,14 +40,14 @@ def _event(columns: tuple[Any, ...]) -> Event:
     died_at, reason = columns[12:]
     if died_at is None:
         return Event(row)
-    return Event(row, state=State.DEAD, died_at=died_at, reason=reason)
+    return Event(row, died_at=died_at, reason=reason)
 
 
 def copy(event: Event | None) -> Event | None:
     """Return another object for the same event: callers may set `created`."""
     if event is None or event.died_at is None:
         return None if event is None else Event(event.row)
-    return Event(event.row, state=State.DEAD, died_at=event.died_at, reason=event.reason)
+    return Event(event.row, died_at=event.died_at, reason=event.reason)
 
 
 def find(

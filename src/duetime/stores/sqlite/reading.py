@@ -111,4 +111,4 @@ def counts(db: Connection, sql: Mapping[str, str], now: int) -> Counts:
 def _dead(columns: tuple[Any, ...]) -> Event:
     """Return the event of a dead row: the columns of a Row, then what death added."""
     row = cast(Row, columns[:-2])
-    return Event(row, state=State.DEAD, died_at=columns[-2], reason=columns[-1])
+    return Event(row, died_at=columns[-2], reason=columns[-1])

@@ -111,7 +111,7 @@ def unreadable(*_: object) -> list[Row]:
 
 
 def test_after_a_full_claim_less_may_be_left(store: SqliteStore, other: Connection) -> None:
-    """A claim that took its limit is followed by ones that take the rest, and then write nothing."""
+    """A claim that took its limit is followed by ones that take the rest, then write nothing."""
     store.insert([row(T + i, shard=i % 3) for i in range(14)])
     took = [len(store.claim(number(), range(32), 0, T + 20, 5)) for _ in range(4)]
     assert took == [5, 5, 4, 0]

@@ -40,7 +40,7 @@ def claims_for(stand: Stand, micros: int) -> None:
         stand.node.fence.until = stand.ticker.boot() + MICROS
 
 
-# --- the shards of others -------------------------------------------------------------------------
+# --- the shards of others ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pace", [0, 200 * MS])
@@ -117,7 +117,7 @@ def test_a_node_that_is_alone_looks_at_no_other_shard() -> None:
     assert all(shards for shards in seen)
 
 
-# --- how often the store is asked -------------------------------------------------------------------
+# --- how often the store is asked ----------------------------------------------------------------
 
 
 def calls_in(stand: Stand, micros: int) -> Counter[str]:
@@ -181,7 +181,7 @@ def test_after_a_hint_it_looks_twice() -> None:
     assert stand.claim() == stand.now + 10 * MICROS  # and then it waits again
 
 
-# --- a slow store -----------------------------------------------------------------------------------
+# --- a slow store --------------------------------------------------------------------------------
 
 
 def test_slow_claims_are_begun_sooner() -> None:
@@ -209,11 +209,11 @@ def test_slow_claims_are_begun_sooner() -> None:
     assert 99 not in {one[1] for one in stand.held()}
 
 
-# --- the clock --------------------------------------------------------------------------------------
+# --- the clock -----------------------------------------------------------------------------------
 
 
 def test_a_clock_that_was_set_is_seen_at_the_next_beat() -> None:
-    """The store's clock is read by itself now and then, and at once when a beat shows it was set."""
+    """The store's clock is read by itself now and then, and at once when a beat shows a set one."""
     stand = Stand(store=MemoryStore(4, Ticker())).join()
     clock = stand.memory._clock
     assert isinstance(clock, Ticker)

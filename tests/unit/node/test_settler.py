@@ -380,7 +380,7 @@ def test_an_idle_settler_sleeps() -> None:
     assert desk.sent == []
 
 
-# --- what the store cannot take ---------------------------------------------------------------------
+# --- what the store cannot take ------------------------------------------------------------------
 
 
 class Choking(Spy):
@@ -450,7 +450,7 @@ def test_a_store_that_chokes_for_a_moment_loses_no_outcome() -> None:
 
 
 def test_a_range_that_cannot_be_written_holds_up_no_other() -> None:
-    """A whole claim that the store cannot settle is let go, and how many events that are is told."""
+    """A whole claim that the store cannot settle is let go, and the number of events is told."""
     desk = choking(99)
     held = desk.claim(rows(4))
     named = desk.claim([row(NOW, 50, name="n")], NUMBER + 1)

@@ -34,10 +34,18 @@ def address(server_kind: str, request: pytest.FixtureRequest) -> Address:
 
 
 @pytest.fixture
-def place(address: Address) -> Iterator[ServerPlace]:
+def fleets() -> list[Fleet]:
+    """Collect what a test launches: it must have ended before its database goes."""
+    return []
+
+
+@pytest.fixture
+def place(address: Address, fleets: list[Fleet]) -> Iterator[ServerPlace]:
     """Make a database of this test's own."""
     made = place_on(address)
     yield made
+    for fleet in fleets:
+        fleet.close()
     made.drop()
 
 
@@ -66,11 +74,8 @@ def serve(server_kind: str, own_servers: Path) -> Iterator[Callable[..., LocalSe
 
 
 @pytest.fixture
-def launch(
-    tmp_path: Path, fault: Record, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Fleet]]:
+def launch(tmp_path: Path, fault: Record, fleets: list[Fleet]) -> Iterator[Callable[..., Fleet]]:
     """Make fleets, each in a folder of its own; they end before their database goes."""
-    fleets: list[Fleet] = []
 
     def make(place: Place, **settings: Any) -> Fleet:
         folder = tmp_path / str(len(fleets))

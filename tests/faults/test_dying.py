@@ -158,10 +158,10 @@ def test_poison_dies_and_the_innocent_live(
     runs = judge(fleet, fault).runs
     dead = {event.id: event for event in fleet.dead()}
     lateness = [runs[event_id][-1].at - moment for event_id, moment in due.items()]
-    on_time = sum(1 for late in lateness if late <= 1_000_000) / count
+    on_time = sum(1 for late in lateness if late <= 1_000_000 * crowd()) / count
     fault.seen = len(deaths)
     fault.take_over = max(lateness) / 1e6
-    fault.note = f"{on_time:.2%} of {count} others started within 1 s; take-over is the latest"
+    fault.note = f"{on_time:.2%} of {count} others started in time; take-over is the latest"
     assert dead.keys() == poison, "an innocent event died, or the poison did not"
     assert all(len(runs[event_id]) == 3 for event_id in poison)
     assert on_time >= 0.95
@@ -206,7 +206,7 @@ class Drain:
 
 def drained(fleet: Fleet, nodes: list[Child], count: int, away: LocalServer | None) -> Drain:
     """Let so many events fall due while the server is away, or else while all nodes stand still."""
-    lead = 8.0 + count / 10_000
+    lead = (8.0 + count / 10_000) * min(4.0, crowd())
     if away is None:
         for node in nodes:
             node.signal(signal.SIGSTOP)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.judge import judge, settled
 from tests.faults.table import Record
-from tests.processes.fleet import Fleet, wait_until
+from tests.processes.fleet import Fleet, crowd, wait_until
 from tests.processes.oracle import by_id, micros
 from tests.processes.places import ServerPlace
 from tests.processes.races import AROUND, around
@@ -23,6 +23,11 @@ USUAL: dict[str, Any] = {"lease": 3.0, "beat": 0.5, "margin": 1.0, "poll": 0.2, 
 PATIENT = {**USUAL, "lease": 20.0}
 
 
+def patience(seconds: float) -> float:
+    """Return how long (s) processes may take to start, on a machine that does much else."""
+    return min(30.0, seconds * crowd())
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.fault(42, "cancel at the due time ± 50 ms")
 def test_no_cancelled_event_starts(
@@ -32,7 +37,7 @@ def test_no_cancelled_event_starts(
     fleet = launch(place, **PATIENT)
     count, rate = size(1_000, 10_000), size(400, 500)
     fleet.start_ready(1)
-    due = fleet.schedule([{"kind": "note", "after": 5 + i / rate} for i in range(count)])
+    due = fleet.schedule([{"kind": "note", "after": patience(5) + i / rate} for i in range(count)])
     halves = list(due.items())[::2], list(due.items())[1::2]
     actors = [
         fleet.start("cancel", list=around(fleet, f"{i}.json", half), threads=16, is_node=i)
@@ -40,7 +45,7 @@ def test_no_cancelled_event_starts(
     ]
     fleet.ready(*actors)
     assert min(due.values()) - fleet.oracle.lines("ready")[-1].at > 2 * AROUND, "too slow a start"
-    wait_until(lambda: fleet.oracle.count("finished") == 2, count / rate + 60, "all were acted on")
+    wait_until(lambda: fleet.oracle.count("finished") == 2, count / rate + 90, "all were acted on")
     wait_until(fleet.empty, 30, "all events are settled")
     answers = by_id(fleet.oracle.lines("answer"))
     taken = {line.id for line in answers.values() if line.note == "cancelled"}
@@ -62,13 +67,13 @@ def test_a_storm_of_one_id_makes_one_event(
     """Fifty threads in five processes that schedule the same ids make one event of each."""
     fleet = launch(place, **USUAL)
     rounds = size(40, 200)
-    begin = micros() + 6_000_000
+    begin = micros() + int(patience(6) * 1e6)
     actors = [
         fleet.start("storm", threads=10, rounds=rounds, begin=begin, pace=0.05) for _ in range(5)
     ]
     fleet.ready(*actors)
     assert micros() < begin, "too slow a start"
-    wait_until(lambda: fleet.oracle.count("finished") == 5, rounds / 20 + 90, "all have asked")
+    wait_until(lambda: fleet.oracle.count("finished") == 5, rounds / 20 + 120, "all have asked")
     created: dict[str, int] = {}
     told: dict[str, set[str]] = {}
     for line in fleet.oracle.lines("stormed"):

@@ -143,7 +143,7 @@ class Fleet:
                 assert child.alive, f"it died at its start: {child.errors.read_text('utf-8')}"
             return wanted <= {line.pid for line in self.oracle.lines("ready")}
 
-        wait_until(all_there, 30, "every process is ready")
+        wait_until(all_there, 30 * min(4.0, crowd()), "every process is ready")
 
     def schedule(self, wishes: list[dict[str, Any]]) -> dict[str, int]:
         """Schedule events, write down that they were acknowledged; return due times (µs) by id."""

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from duetime.errors import ConfigError, SchemaError
 
-__all__ = ["Migration", "load_migrations", "load_queries", "pending", "valid_prefix"]
+__all__ = [
+    "Migration",
+    "load_migrations",
+    "load_queries",
+    "pending",
+    "require_all",
+    "valid_prefix",
+]
 
 # A namespace of at most 31 characters and an underscore; SQLite keeps sqlite_ for itself.
 _PREFIX = re.compile(r"((?!sqlite_)[a-z][a-z0-9_]{0,31})?")
@@ -85,6 +92,23 @@ def pending(
                 code="schema_changed",
             )
     return list(steps[len(applied) :])
+
+
+def require_all(steps: Sequence[Migration], missing: Sequence[Migration], where: str) -> None:
+    """Raise SchemaError unless no step is missing: `schema_missing` or `schema_older`."""
+    if not missing:
+        return
+    have = steps[-1].number - len(missing)
+    if not have:
+        raise SchemaError(
+            f"{where} has no tables of this program yet: run `duetime migrate`.",
+            code="schema_missing",
+        )
+    raise SchemaError(
+        f"{where} is at schema version {have}; this program needs version "
+        f"{steps[-1].number}: run `duetime migrate`.",
+        code="schema_older",
+    )
 
 
 def _suits(name: str, version: int) -> bool:

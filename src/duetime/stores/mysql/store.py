@@ -8,7 +8,7 @@ import pymysql
 
 from duetime.chance import Chance, SystemChance
 from duetime.clock import MICROS, Clock, SystemClock
-from duetime.errors import SchemaError, StoreUnavailable
+from duetime.errors import StoreUnavailable
 from duetime.event import Event, Row
 from duetime.store_url import StoreUrl, parse_store
 from duetime.stores import rules
@@ -33,7 +33,7 @@ from duetime.stores.mysql.literals import render
 from duetime.stores.mysql.session import Session
 from duetime.stores.mysql.settling import Lost
 from duetime.stores.mysql.within import MysqlChanges
-from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
+from duetime.stores.sql import load_migrations, load_queries, pending, require_all, valid_prefix
 
 __all__ = ["MysqlStore"]
 
@@ -359,18 +359,7 @@ class MysqlStore:
     def _verify(self, db: Session) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
-        have = self._steps[-1].number - len(missing)
-        if not have:
-            raise SchemaError(
-                f"{self._where()} has no tables of this program yet: run `duetime migrate`.",
-                code="schema_missing",
-            )
-        if missing:
-            raise SchemaError(
-                f"{self._where()} is at schema version {have}; this program needs version "
-                f"{self._steps[-1].number}: run `duetime migrate`.",
-                code="schema_older",
-            )
+        require_all(self._steps, missing, self._where())
         self.shards = self._meta(db, "shards")
 
     def _versions(self, db: Session) -> list[tuple[int, str, str]]:

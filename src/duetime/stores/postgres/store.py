@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from duetime.chance import Chance, SystemChance
 from duetime.clock import Clock, SystemClock
-from duetime.errors import SchemaError
 from duetime.event import Event, Row
 from duetime.store_url import StoreUrl, parse_store
 from duetime.stores import rules
@@ -32,7 +31,14 @@ from duetime.stores.postgres.bell import PostgresBell
 from duetime.stores.postgres.connection import Database, DuplicateError
 from duetime.stores.postgres.session import Session
 from duetime.stores.postgres.within import PostgresChanges
-from duetime.stores.sql import Migration, load_migrations, load_queries, pending, valid_prefix
+from duetime.stores.sql import (
+    Migration,
+    load_migrations,
+    load_queries,
+    pending,
+    require_all,
+    valid_prefix,
+)
 
 __all__ = ["PostgresStore"]
 
@@ -292,13 +298,7 @@ class PostgresStore:
     def _verify(self, db: Session) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
-        if missing:
-            have = self._steps[-1].number - len(missing)
-            raise SchemaError(
-                f"{self._where()} is at schema version {have}; this program needs version "
-                f"{self._steps[-1].number}: run `duetime migrate`.",
-                code="schema_older" if have else "schema_missing",
-            )
+        require_all(self._steps, missing, self._where())
         self.shards = self._meta(db, "shards")
 
     def _versions(self, db: Session) -> list[tuple[int, str, str]]:

@@ -21,7 +21,7 @@ from duetime.stores.contract import (
     Settled,
     Settlement,
 )
-from duetime.stores.sql import load_migrations, load_queries, pending, valid_prefix
+from duetime.stores.sql import load_migrations, load_queries, pending, require_all, valid_prefix
 from duetime.stores.sqlite import changing, claiming, findings, joined, reading
 from duetime.stores.sqlite.connection import Database
 from duetime.stores.sqlite.driver import Connection, driver_named
@@ -260,13 +260,7 @@ class SqliteStore:
     def _verify(self, db: Connection) -> None:
         """Raise SchemaError unless the tables are those of this program; learn their shards."""
         missing = pending(self._steps, self._versions(db), self._where())
-        if missing:
-            have = self._steps[-1].number - len(missing)
-            raise SchemaError(
-                f"{self._where()} is at schema version {have}; this program needs version "
-                f"{self._steps[-1].number}: run `duetime migrate`.",
-                code="schema_older" if have else "schema_missing",
-            )
+        require_all(self._steps, missing, self._where())
         self.shards = self._meta(db, "shards")
         self._known = True
 

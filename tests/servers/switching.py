@@ -109,7 +109,7 @@ class Switching:
         self, client: socket.socket, settings: tuple[bytes, ...], request: bytes
     ) -> tuple[tuple[bytes, ...], bytes]:
         """Pass on requests until none is in a transaction; return the settings and what is next."""
-        server = self._idle.get(timeout=10)
+        server = self._idle.get(timeout=60)
         self.transactions += 1
         try:
             if server.settings != settings:

@@ -26,6 +26,9 @@ __all__ = ["Intake"]
 R = TypeVar("R")
 _FIELDS = frozenset({"kind", "payload", "at", "after", "id"})
 _CHUNK = 1000  # what one transaction writes at most
+# New rows go in larger ones: on SQLite 0.48 of bare inserts with 1,000, 0.68 with 4,000, 0.80 with
+# 8,000, which would keep every other writer of the file waiting for 50 ms.
+_INSERTS = 4000
 _TRIES = 4  # how often a write is sent whose answer was lost
 _CLOCK_AGE = MICROS  # how long a measurement of the store's clock is good for, where no node beats
 
@@ -192,18 +195,22 @@ class Intake:
         return answers
 
     def insert_many(self, rows: list[Row]) -> list[Event]:
-        """Store rows in transactions of 1,000."""
-        return [event for some in _chunks(rows) for event in self.insert(some)]
+        """Store rows in transactions of 4,000."""
+        return [event for some in _chunks(rows, _INSERTS) for event in self.insert(some)]
 
     def cancel_many(self, ids: list[str]) -> list[Answer]:
         """Take events back in transactions of 1,000."""
-        return [_sure(answer) for some in _chunks(ids) for answer in self.cancel(some)]
+        return [_sure(answer) for some in _chunks(ids, _CHUNK) for answer in self.cancel(some)]
 
     def redrive_many(self, ids: list[str]) -> list[Answer]:
         """Send dead events round again, due now, in transactions of 1,000."""
         now = self.now()
         note = msgspec.json.encode({"at": from_micros(now).isoformat(), "outcome": "redriven"})
-        return [_sure(answer) for some in _chunks(ids) for answer in self.redrive(some, now, note)]
+        return [
+            _sure(answer)
+            for some in _chunks(ids, _CHUNK)
+            for answer in self.redrive(some, now, note)
+        ]
 
     def move(self, event_id: str, due_at: int) -> Answer:
         """Move one event."""
@@ -279,9 +286,9 @@ def _is(found: Event | None, row: Row) -> bool:
     return found is not None and found.row[TAIL] == row[TAIL]
 
 
-def _chunks(items: list[R]) -> Iterator[list[R]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
+def _chunks(items: list[R], size: int) -> Iterator[list[R]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _sure(answer: Answer | AnswerLost) -> Answer:

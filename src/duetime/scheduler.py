@@ -156,7 +156,7 @@ class Scheduler:
     ) -> list[Event]:
         """Store many events, each a mapping with the arguments of `schedule` by name.
 
-        All are checked before any is written; then they are written in transactions of 1,000, or
+        All are checked before any is written; then they are written in transactions of 4,000, or
         all in yours: see `schedule` for `within`. Delays count from one moment, the beginning of
         the call. Raises InvalidInput that names the index of the first bad one.
         """

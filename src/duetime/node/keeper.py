@@ -73,6 +73,7 @@ class Keeper:
         self._life = int((settings.lease - settings.margin) * MICROS)
         self._reach = int((settings.lead_max + settings.lease) * MICROS)
         self._seen: dict[int, _Seen] = {}
+        self._looked = 0  # boot clock: when the roll was read last
         self._suspects: dict[int, int] = {}  # number → until when its events may have been running
         self._roll: Roll | None = None
         self._is_measured = False  # whether the store's clock was ever read
@@ -172,8 +173,13 @@ class Keeper:
             if seen is None or seen.counter != member.counter:
                 self._seen[member.number] = _Seen(member.counter, boot, now)
         on_roll = {member.number for member in roll.members}
+        # Who was struck had been silent for a lease. If we looked within it, what we saw last was its
+        # last beat; if we stood still ourselves, it may have gone on for long after that.
+        was_away = boot - self._looked >= self._lease
+        self._looked = boot
         for number in self._seen.keys() - on_roll:
-            self._gone(number, self._seen.pop(number).now)
+            seen = self._seen.pop(number)
+            self._gone(number, now if was_away else seen.now)
         living = [m for m in roll.members if not self._is_dead(m.number, boot)]
         mine = divide([m.id for m in living], self._store.shards).get(self.id, ())
         if mine != self.shards:

@@ -237,6 +237,23 @@ def test_what_cannot_have_started_counts_no_crash() -> None:
     assert crashes == {1: (1, 1), 2: (0, 0)}
 
 
+def test_what_others_struck_while_we_stood_still_is_suspected() -> None:
+    """A rescuer that stood still itself does not take an old sign of life for the last one."""
+    pair = Pair()
+    pair.beat_both()
+    pair.beats_of(pair.b, 2 * LEASE)  # a stands still
+    late = row(pair.b.clock.now() + 10 * MS, 1, 0)
+    pair.store.insert([late])
+    pair.store.claim(2 << 32 | 1, (0,), 0, late[0], 10)
+    pair.go_on(LEASE)
+    assert pair.store.strike(2, None)
+    pair.a.beat()  # it finds that it was struck, too
+    pair.a.beat()
+    pair.go_on(BEAT)
+    pair.a.beat()
+    assert [(one[8], one[6]) for one in pair.store._rows.values()] == [(1, 1)]
+
+
 def test_what_ran_when_its_process_died_is_suspected_by_the_next() -> None:
     """A process that is started anew counts a crash for what the one before it was running."""
     ticker = Ticker()

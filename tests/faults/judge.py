@@ -67,7 +67,7 @@ def judge(fleet: Fleet, record: Record, *, exact: bool = False, early: int = 0) 
     record.refused = (record.refused or 0) + total.get("stale", 0)
     assert not lost, f"lost: {sorted(lost)[:5]}"
     assert fleet.empty(), f"left: {fleet.counts()}"
-    assert not twice_in_one_claim(runs)
+    assert not started_twice(runs)
     assert not taken_back & runs.keys(), "started though cancelled"
     assert not fleet.early(early)
     settings = fleet.scheduler.settings
@@ -87,12 +87,13 @@ def judge(fleet: Fleet, record: Record, *, exact: bool = False, early: int = 0) 
     return Verdict(asked, runs, lost, doubled, total)
 
 
-def twice_in_one_claim(runs: dict[str, list[Line]]) -> list[str]:
-    """Return the events of which one attempt under one claim was started twice."""
+def started_twice(runs: dict[str, list[Line]]) -> list[str]:
+    """Return the events of which one claim, or an attempt of one number, was started twice."""
     return [
         event_id
         for event_id, lines in runs.items()
-        if len({(line.claim, line.attempt) for line in lines}) < len(lines)
+        if min(len({line.claim for line in lines}), len({line.attempt for line in lines}))
+        < len(lines)
     ]
 
 

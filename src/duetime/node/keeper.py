@@ -173,8 +173,8 @@ class Keeper:
             if seen is None or seen.counter != member.counter:
                 self._seen[member.number] = _Seen(member.counter, boot, now)
         on_roll = {member.number for member in roll.members}
-        # Who was struck had been silent for a lease. If we looked within it, what we saw last was its
-        # last beat; if we stood still ourselves, it may have gone on for long after that.
+        # Who was struck had been silent for a lease. If we looked within it, what we saw last was
+        # its last beat; if we stood still ourselves, it may have gone on for long after that.
         was_away = boot - self._looked >= self._lease
         self._looked = boot
         for number in self._seen.keys() - on_roll:

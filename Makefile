@@ -10,7 +10,7 @@ PY := .venv/bin/python
 READY := .venv/made-for
 # Tests of real processes and of lateness run alone: anything beside them would disturb them.
 ALONE := processes or timing
-WORKERS ?= 2
+WORKERS ?= 4
 ARGS ?=
 SEED ?=
 

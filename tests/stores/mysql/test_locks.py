@@ -19,6 +19,8 @@ from duetime.stores.mysql import MysqlStore
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
 from tests.stores.mysql.conftest import PREFIX, Admin
 
+pytestmark = pytest.mark.timing  # who waits for a lock, and how long: nobody else may be in the way
+
 SOON = 0.9  # s: less than one wait for a lock
 
 

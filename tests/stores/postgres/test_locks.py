@@ -18,6 +18,8 @@ from duetime.stores.postgres import PostgresStore
 from duetime.testing.promises.given import SECOND, T, claim_all, kept, move, number, row
 from tests.stores.postgres.conftest import PREFIX, Admin, Link
 
+pytestmark = pytest.mark.timing  # who waits for a lock, and how long: nobody else may be in the way
+
 SOON = 0.25  # s: less than one wait for a lock
 BUSY = 2.9  # s: all the waits for a lock that a call makes
 

@@ -33,6 +33,8 @@ test: lint types ladder servers  ## everything: lint, types, import ladder, all 
 test-mysql: $(READY)  ## the store's tests on MySQL itself (fetched, or DUETIME_TEST_MYSQL_URL=mysql://…)
 	@[ -n "$${DUETIME_TEST_MYSQL_URL:-}" ] || scripts/mysql
 	DUETIME_TEST_STORES=mysql $(PY) -m pytest tests/stores/mysql $(ARGS)
+	[ -n "$${DUETIME_TEST_MYSQL_URL:-}" ] || \
+		DUETIME_TEST_STORES=mysql $(PY) -m pytest -q tests/faults -m "not faults" $(ARGS)
 
 test-large: $(READY) servers  ## what each call reads among five million events, on each server
 	$(PY) -m pytest -m large tests/large $(ARGS)

@@ -179,11 +179,12 @@ def test_a_sender_that_was_never_used_closes() -> None:
 def test_threads_end_with_the_sender() -> None:
     """After closing, neither the sender's thread nor a resolver's goes on."""
     with Receiver() as one:
-        before = threading.active_count()
+        before = set(threading.enumerate())  # other tests may have left some of theirs
         with sending(one.port) as sender:
             sender.send(post(one.url())).result(DEADLINE)
-            assert threading.active_count() > before
-        until(lambda: not [t for t in threading.enumerate() if t.name.startswith("duetime-")])
+            own = {t for t in threading.enumerate() if t.name.startswith("duetime-")} - before
+            assert own
+        until(lambda: not any(thread.is_alive() for thread in own))
 
 
 def test_a_forked_child_is_refused() -> None:

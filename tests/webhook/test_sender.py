@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from duetime.errors import ConfigError, LifecycleError
 from duetime.webhook import Answer, Fault, Limits, Request, Sender
 from duetime.webhook.resolver import Found, Resolver, look_up
 from duetime.webhook.url import parse_url
+from tests.forked import forked
 from tests.webhook.receivers import CLOCK, DEADLINE, Receiver, elapsed, hold, post, sending
 
 
@@ -191,17 +191,16 @@ def test_a_forked_child_is_refused() -> None:
     """A child process must not use its parent's sender, and closing it there does no harm."""
     with Receiver() as one, sending(one.port) as sender:
         assert sender.send(post(one.url())).result(DEADLINE).status == 200
-        child = os.fork()
-        if child == 0:
-            code = 1
+
+        def child() -> int:
             try:
                 sender.send(post(one.url()))
             except LifecycleError as error:
-                code = 0 if error.code == "forked" else 2
-            finally:
                 sender.close()
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                return 0 if error.code == "forked" else 2
+            return 1
+
+        assert forked(child) == 0
         assert sender.send(post(one.url())).result(DEADLINE).status == 200
 
 
